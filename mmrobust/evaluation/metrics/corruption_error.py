@@ -1,0 +1,52 @@
+"""Corruption error of ImageNet-C: the error relative to AlexNet's, so that no type dominates.
+
+Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
+Perturbations", ICLR 2019, section 4.1.
+"""
+from collections.abc import Mapping, Sequence
+
+# AlexNet's top-1 error, mean over the five severities; there is none for the four extra types
+ALEXNET_ERROR = {
+    'gaussian_noise': 0.886428, 'shot_noise': 0.894468, 'impulse_noise': 0.922640,
+    'defocus_blur': 0.819880, 'glass_blur': 0.826268, 'motion_blur': 0.785948,
+    'zoom_blur': 0.798360, 'snow': 0.866816, 'frost': 0.826572, 'fog': 0.819324,
+    'brightness': 0.564592, 'contrast': 0.853204, 'elastic_transform': 0.646056,
+    'pixelate': 0.717840, 'jpeg_compression': 0.606500,
+}
+NUM_SEVERITIES = 5
+
+
+def corruption_error(corruption: str, errors: Sequence[float]) -> float:
+    """Corruption error (CE) of one type, in percent: 100 means as bad as AlexNet.
+
+    Args:
+        corruption (str): One of the fifteen types of ImageNet-C.
+        errors (Sequence[float]): Top-1 error in percent at severities 1 to 5.
+
+    Raises:
+        ValueError: If AlexNet's error is not known for the type, or a severity is missing.
+    """
+    if corruption not in ALEXNET_ERROR:
+        raise ValueError(f'AlexNet has no published error on {corruption!r}: the corruption error '
+                         f'is defined for {", ".join(ALEXNET_ERROR)}.')
+    if len(errors) != NUM_SEVERITIES:
+        raise ValueError(f'the corruption error of {corruption} needs the errors at all '
+                         f'{NUM_SEVERITIES} severities, got {len(errors)}.')
+    return sum(errors) / NUM_SEVERITIES / ALEXNET_ERROR[corruption]
+
+
+def mean_corruption_error(errors: Mapping[str, Sequence[float]]) -> float:
+    """Mean corruption error (mCE) over the fifteen types, in percent.
+
+    Args:
+        errors (Mapping[str, Sequence[float]]): Type -> top-1 errors in percent at severities 1
+            to 5. Types beyond the fifteen do not count.
+
+    Raises:
+        ValueError: If a type or a severity is missing.
+    """
+    missing = [name for name in ALEXNET_ERROR if name not in errors]
+    if missing:
+        raise ValueError(f'the mean corruption error needs all {len(ALEXNET_ERROR)} types, '
+                         f'{", ".join(missing)} are missing.')
+    return sum(corruption_error(c, errors[c]) for c in ALEXNET_ERROR) / len(ALEXNET_ERROR)

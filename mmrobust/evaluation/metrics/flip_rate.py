@@ -1,0 +1,103 @@
+"""Flip probability and flip rate of ImageNet-P: how often a prediction changes along a video.
+
+Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
+Perturbations", ICLR 2019, section 4.2.
+"""
+import json
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
+
+
+def flip_probability(predictions: Sequence[int], noise: bool = False, stride: int = 1) -> float:
+    """Share of a sequence's frames whose prediction differs from the one before, in percent.
+
+    Args:
+        predictions (Sequence[int]): Predicted classes of the frames, in order.
+        noise (bool): Whether the frames are independent draws of noise, so that each is compared
+            with the first (clean) frame instead of the previous one.
+        stride (int): Distance of the compared frames (the difficulty). The sequence falls into
+            ``stride`` interleaved ones; noise sequences have stride 1.
+
+    Raises:
+        ValueError: If the sequence has no two frames to compare.
+    """
+    pairs = list(zip(predictions, predictions[stride:], strict=False))
+    if not pairs:
+        raise ValueError(f'a flip probability needs more than {stride} frames, got '
+                         f'{len(predictions)}.')
+    if noise:
+        pairs = [(predictions[0], prediction) for prediction in predictions[1:]]
+    return 100 * sum(a != b for a, b in pairs) / len(pairs)
+
+
+def load_baseline(path: str | Path, perturbations: Sequence[str]) -> dict[str, float]:
+    """Read a baseline's flip probabilities (percent) from JSON: ``{perturbation: value}``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no such mapping, or lacks a perturbation.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no baseline file {path}: name a JSON file of flip '
+                                f'probabilities in percent, such as {{"snow": 12.3}}.')
+    try:
+        baseline = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f'the baseline file {path} is no valid JSON: {error}.') from error
+    bad = [p for p in perturbations
+           if not (isinstance(baseline, dict) and isinstance(baseline.get(p), int | float)
+                   and baseline[p] > 0)]
+    if bad:
+        raise ValueError(f'the baseline file {path} has no positive flip probability of '
+                         f'{", ".join(bad)}: it should map each perturbation to a percentage.')
+    return {p: float(baseline[p]) for p in perturbations}
+
+
+def mean_flip_rate(probabilities: Mapping[str, float],
+                   baseline: Mapping[str, float] | None = None) -> tuple[str, float]:
+    """Mean over perturbations of the flip probability, relative to a baseline if there is one.
+
+    Args:
+        probabilities (Mapping[str, float]): Perturbation -> flip probability in percent.
+        baseline (Mapping[str, float], optional): The same of the baseline model (AlexNet in the
+            paper; its values were never published with the code).
+
+    Returns:
+        tuple[str, float]: What was computed, and its value in percent.
+    """
+    if baseline is None:
+        name = 'mean flip probability (raw, no baseline given)'
+        return name, sum(probabilities.values()) / len(probabilities)
+    rates = [100 * value / baseline[p] for p, value in probabilities.items()]
+    return 'mFR', sum(rates) / len(rates)
+
+
+@METRICS.register_module(force=True)
+class FlipProbability(BaseMetric):
+    """Flip probability of one perturbation of :class:`ImageNetP`, in percent.
+
+    The data set's meta information says how frames are compared.
+    """
+
+    default_prefix = 'flip'
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Compare the frames of each sequence of the batch; a sequence lies in one piece."""
+        meta = self.dataset_meta
+        for index, group in groupby(data_samples, key=lambda sample: sample['sample_idx']):
+            predictions = [int(sample['pred_label']) for sample in group]
+            if len(predictions) != meta['num_frames']:
+                raise ValueError(
+                    f'sequence {index} came with {len(predictions)} of {meta["num_frames"]} '
+                    f'frames: the data loader of ImageNetP needs collate_fn=dict('
+                    f"type='mmrobust.datasets.imagenet_p.collate_sequences').")
+            self.results.append(flip_probability(predictions, meta['noise'], meta['stride']))
+
+    def compute_metrics(self, results: list[float]) -> dict[str, float]:
+        """Mean over the sequences."""
+        return dict(probability=sum(results) / len(results))
