@@ -1,0 +1,11 @@
+"""Robust attention, adversarial feature alignment and robustness benchmarks for OpenMMLab.
+
+Importing the package registers everything it offers in MMEngine's root registries, by name only:
+a module, and with it torch or a host library, is imported when it is first built.
+"""
+from .registry import register_all
+from .version import __version__
+
+register_all()
+
+__all__ = ['__version__']

@@ -1,0 +1,287 @@
+"""FAN, the fully attentional network, with optional token-aware average pooling.
+
+"Understanding The Robustness in Vision Transformers" (ICML 2022) and "Robustifying Token
+Attention for Vision Transformers" (ICCV 2023). Differences from the authors' code: the true token
+grid at any aspect ratio, ordinary layer normalisation in the convolutional stem, checkpointing
+that trains, and no class-token arithmetic where only maps are wanted.
+"""
+from collections.abc import Sequence
+
+import torch
+from mmcv.cnn.bricks import DropPath
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from mmrobust.models.layers import (
+    ChannelProcessing,
+    ClassAttentionBlock,
+    ConvPatchEmbed,
+    FourierPositionEncoding,
+    HybridEmbed,
+    SelfAttention,
+    TokenAwareAvgPooling,
+    checkpoint,
+)
+from mmrobust.models.layers.tokens import to_map, to_tokens
+
+
+class FANBlock(nn.Module):
+    """Token mixing and channel processing: ``x + g1 * Attn(LN(TAP(x)))``, ``y + g2 * CP(LN(y))``.
+
+    Args:
+        dim (int): Width C of the tokens.
+        num_heads (int): Number of heads; divides C.
+        mlp_ratio (float): Hidden width over C. Defaults to 4.
+        qkv_bias (bool): Whether queries, keys and values have biases. Defaults to True.
+        drop_path_rate (float): Rate of both residual branches. Defaults to 0.
+        layer_scale (float): Initial value of g1 and g2. Defaults to 1.
+        tap (dict, optional): Arguments of :class:`TokenAwareAvgPooling`; ``None`` for a plain
+            block. Defaults to None.
+    """
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4., qkv_bias: bool = True,
+                 drop_path_rate: float = 0., layer_scale: float = 1., tap: dict | None = None):
+        super().__init__()
+        self.gamma1 = nn.Parameter(torch.full((dim,), layer_scale))
+        self.gamma2 = nn.Parameter(torch.full((dim,), layer_scale))
+        self.tap = TokenAwareAvgPooling(dim, **tap) if tap is not None else None
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = SelfAttention(dim, num_heads, qkv_bias)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = ChannelProcessing(dim, num_heads, mlp_ratio)
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
+
+    def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
+        """(B, H * W, C) to (B, H * W, C)."""
+        pooled = x if self.tap is None else to_tokens(self.tap(to_map(x, hw)))
+        x = x + self.drop_path(self.gamma1 * self.attn(self.norm1(pooled)))
+        return x + self.drop_path(self.gamma2 * self.mlp(self.norm2(x), hw))
+
+
+class TokenDownsample(nn.Module):
+    """Halves the token grid and changes the width; odd sides round up.
+
+    Args:
+        in_dim (int): Width of the incoming tokens.
+        dim (int): Width of the outgoing tokens.
+    """
+
+    def __init__(self, in_dim: int, dim: int):
+        super().__init__()
+        self.proj = nn.Conv2d(in_dim, dim, 3, stride=2, padding=1)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, hw: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+        """Tokens and grid to tokens and grid."""
+        x = self.proj(to_map(x, hw))
+        return self.norm(to_tokens(x)), tuple(x.shape[-2:])
+
+
+def _hybrid(depths, embed_dims, num_heads, stem_depths=(3, 3), out_indices=None):
+    return dict(patch_embed='hybrid', stem_depths=stem_depths, depths=depths,
+                embed_dims=embed_dims, num_heads=num_heads, out_indices=out_indices)
+
+
+def _vit(depth, embed_dim, num_heads, out_indices):
+    return dict(patch_embed='conv', patch_size=16, depths=(depth,), embed_dims=(embed_dim,),
+                num_heads=(num_heads,), out_indices=out_indices)
+
+
+@MODELS.register_module(force=True)
+class FAN(BaseModule):
+    """Fully attentional network for classification and dense prediction.
+
+    Args:
+        arch (str | dict): ``'{tiny,small,base,large,xlarge}_hybrid'``, ``'{tiny,small,base,
+            large}_vit'``, or a dict with ``embed_dims``, ``depths``, ``num_heads`` (one entry
+            per stage of equal width), ``patch_embed`` (``'hybrid'`` with ``stem_depths`` and
+            optional ``stem_dims``, or ``'conv'`` with ``patch_size``) and optional
+            ``out_indices``. Defaults to ``'base_hybrid'``.
+        tap (dict, optional): ``dict(num_branches=4)`` puts token-aware average pooling in front
+            of every self-attention; see :class:`TokenAwareAvgPooling` for its options.
+            ``None`` is the plain model. Defaults to None.
+        out_type (str): ``'featmap'`` returns maps for dense prediction, ``'cls_token'`` the
+            normalised class token (B, C) for a linear classification head.
+            Defaults to ``'featmap'``.
+        out_indices (Sequence[int], optional): Blocks, counted from 0, whose tokens are returned
+            as maps; -1 is the output of the class-attention blocks. The maps of the
+            convolutional stem (strides 4 and 8) of hybrids always come first. By default, what
+            the published segmentation models used.
+        in_channels (int): Channels of the image. Defaults to 3.
+        mlp_ratio (float): Hidden width over the width of the tokens. Defaults to 4.
+        qkv_bias (bool): Whether queries, keys and values have biases. Defaults to True.
+        drop_path_rate (float): The same in every block, as published. Defaults to 0.
+        layer_scale (float): Initial scale of the residual branches. Defaults to 1.
+        num_class_attention (int): Number of class-attention blocks. Defaults to 2.
+        paired_frequencies (bool): See :class:`FourierPositionEncoding`. Classification
+            checkpoints expect True, the papers' segmentation checkpoints False.
+            Defaults to True.
+        frozen_stages (int): -1 freezes nothing, 0 the patch embedding and positional encoding,
+            k the first k blocks too. Defaults to -1.
+        with_cp (bool): Whether to recompute activations in backward. Defaults to False.
+        init_cfg (dict, optional): MMEngine initialisation, e.g. ``Pretrained``.
+            Defaults to None.
+    """
+
+    arch_zoo = {
+        'tiny_hybrid': _hybrid((8,), (192,), (8,), out_indices=(7, -1)),
+        'small_hybrid': _hybrid((10,), (384,), (8,), out_indices=(9, -1)),
+        'base_hybrid': _hybrid((16,), (448,), (8,), out_indices=(15, -1)),
+        'large_hybrid': _hybrid((22,), (480,), (10,), (3, 5), out_indices=(18, -1)),
+        'xlarge_hybrid': _hybrid((20, 3), (528, 768), (11, 16), (3, 7), out_indices=(19, -1)),
+        'tiny_vit': _vit(12, 192, 4, (4, 7, 11, -1)),
+        'small_vit': _vit(12, 384, 8, (4, 7, 11, -1)),
+        'base_vit': _vit(18, 448, 8, (4, 7, 11, -1)),
+        'large_vit': _vit(24, 480, 10, (4, 7, 11, -1)),
+    }
+
+    def __init__(self,
+                 arch: str | dict = 'base_hybrid',
+                 tap: dict | None = None,
+                 out_type: str = 'featmap',
+                 out_indices: Sequence[int] | None = None,
+                 in_channels: int = 3,
+                 mlp_ratio: float = 4.,
+                 qkv_bias: bool = True,
+                 drop_path_rate: float = 0.,
+                 layer_scale: float = 1.,
+                 num_class_attention: int = 2,
+                 paired_frequencies: bool = True,
+                 frozen_stages: int = -1,
+                 with_cp: bool = False,
+                 init_cfg: dict | None = None):
+        super().__init__(init_cfg)
+        arch = self._parse_arch(arch)
+        if out_type not in ('featmap', 'cls_token'):
+            raise ValueError(f"out_type='{out_type}': choose 'featmap' or 'cls_token'")
+        depths, widths, heads = arch['depths'], arch['embed_dims'], arch['num_heads']
+        num_blocks = sum(depths)
+        if not 0. <= drop_path_rate < 1.:
+            raise ValueError(f'drop_path_rate={drop_path_rate} is outside [0, 1)')
+        if not -1 <= frozen_stages <= num_blocks:
+            raise ValueError(f'frozen_stages={frozen_stages} is outside -1 ... {num_blocks}, '
+                             'the number of blocks')
+        self.out_type = out_type
+        self.frozen_stages = frozen_stages
+        self.with_cp = with_cp
+        self.out_indices = self._parse_out_indices(
+            out_indices if out_indices is not None else arch.get('out_indices', (-1,)),
+            num_blocks)
+
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, widths[-1]))
+        if arch['patch_embed'] == 'hybrid':
+            self.patch_embed = HybridEmbed(in_channels, widths[0], arch['stem_depths'],
+                                           arch.get('stem_dims', (128, 256)), with_cp)
+        else:
+            self.patch_embed = ConvPatchEmbed(in_channels, widths[0], arch['patch_size'])
+        self.pos_embed = FourierPositionEncoding(widths[0], paired_frequencies)
+        self.blocks = nn.ModuleList(
+            FANBlock(width, num_heads, mlp_ratio, qkv_bias, drop_path_rate, layer_scale, tap)
+            for depth, width, num_heads in zip(depths, widths, heads, strict=True)
+            for _ in range(depth))
+        # after which block the width changes
+        self.downsamples = nn.ModuleDict({
+            str(sum(depths[:i + 1]) - 1): TokenDownsample(widths[i], widths[i + 1])
+            for i in range(len(depths) - 1)})
+        self.cls_attn_blocks = nn.ModuleList(
+            ClassAttentionBlock(widths[-1], heads[-1], mlp_ratio, qkv_bias, layer_scale)
+            for _ in range(num_class_attention))
+        if out_type == 'cls_token':
+            self.norm = nn.LayerNorm(widths[-1], eps=1e-6)
+        self._initialize()
+        self._freeze()
+
+    @classmethod
+    def _parse_arch(cls, arch: str | dict) -> dict:
+        if isinstance(arch, str):
+            if arch not in cls.arch_zoo:
+                raise ValueError(f"unknown FAN arch '{arch}': choose one of "
+                                 f'{", ".join(cls.arch_zoo)}, or give a dict')
+            return cls.arch_zoo[arch]
+        arch = {'patch_embed': 'hybrid', **arch}
+        needed = {'embed_dims', 'depths', 'num_heads',
+                  'stem_depths' if arch['patch_embed'] == 'hybrid' else 'patch_size'}
+        if missing := needed - arch.keys():
+            raise ValueError(f'the FAN arch dict lacks {", ".join(sorted(missing))}')
+        return arch
+
+    @staticmethod
+    def _parse_out_indices(out_indices: Sequence[int], num_blocks: int) -> tuple[int, ...]:
+        if bad := [i for i in out_indices if not -1 <= i < num_blocks]:
+            raise ValueError(f'out_indices {bad} are outside -1 ... {num_blocks - 1}: blocks are '
+                             'counted from 0, -1 is the output of the class attention')
+        return tuple(out_indices)
+
+    def _initialize(self) -> None:
+        """Initial weights of the published code; the stem initialises itself."""
+        nn.init.trunc_normal_(self.cls_token, std=.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        convolutions = [m for part in (*(b.mlp for b in self.blocks), self.downsamples)
+                        for m in part.modules() if isinstance(m, nn.Conv2d)]
+        for conv in convolutions:
+            fan_out = conv.kernel_size[0] * conv.kernel_size[1] * conv.out_channels // conv.groups
+            nn.init.normal_(conv.weight, std=(2. / fan_out) ** .5)
+            nn.init.zeros_(conv.bias)
+
+    def _freeze(self) -> None:
+        if self.out_type == 'featmap':
+            # maps do not depend on these; left trainable, DDP would wait for their gradients
+            self.cls_token.requires_grad_(False)
+            for name, parameter in self.cls_attn_blocks.named_parameters():
+                if name.split('.', 1)[1].startswith(ClassAttentionBlock.CLASS_ONLY):
+                    parameter.requires_grad_(False)
+        for module in self._frozen_modules():
+            module.eval()
+            module.requires_grad_(False)
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        frozen = [self.patch_embed, self.pos_embed, *self.blocks[:self.frozen_stages]]
+        return frozen + [down for i, down in self.downsamples.items()
+                         if int(i) < self.frozen_stages]
+
+    def train(self, mode: bool = True) -> 'FAN':
+        """Training mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Image (B, 3, H, W) to maps, or to a tuple of the class token (B, C).
+
+        Raises:
+            ValueError: If the image is smaller than one token.
+        """
+        if min(x.shape[-2:]) < self.patch_embed.stride:
+            raise ValueError(
+                f'an image of {x.shape[-2]} x {x.shape[-1]} pixels has no token: FAN needs at '
+                f'least {self.patch_embed.stride} x {self.patch_embed.stride}; check the crop '
+                'size and the resizing of the pipeline')
+        x, maps = self.patch_embed(x)
+        x = x + self.pos_embed(tuple(x.shape[-2:]))
+        hw, x = tuple(x.shape[-2:]), to_tokens(x).contiguous()
+        with_cp = self.with_cp and self.training
+        for i, block in enumerate(self.blocks):
+            x = checkpoint(block, x, hw) if with_cp else block(x, hw)
+            if self.out_type == 'featmap' and i in self.out_indices:
+                maps.append(to_map(x, hw))
+            if str(i) in self.downsamples:
+                x, hw = self.downsamples[str(i)](x, hw)
+
+        if self.out_type == 'featmap':
+            if -1 in self.out_indices:
+                for block in self.cls_attn_blocks:
+                    x = block.forward_patches(x)
+                maps.append(to_map(x, hw))
+            return tuple(maps)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        for block in self.cls_attn_blocks:
+            x = block(x)
+        return (self.norm(x[:, 0]),)

@@ -1,0 +1,47 @@
+"""Activation checkpointing that changes nothing but memory."""
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint as torch_checkpoint
+
+from .listening import current_listener, listening
+
+
+@contextmanager
+def _recomputation(module: nn.Module, listener) -> Iterator[None]:
+    """The circumstances of the first run, less its side effects.
+
+    The listener of that run computes again but reports nothing, and batch normalisation does not
+    update its running statistics a second time.
+    """
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        # in training mode this only stops the update; in eval mode the buffers are still used
+        norm.track_running_stats = False
+    try:
+        with listening(listener.silent() if listener is not None else None):
+            yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+def checkpoint(module: nn.Module, *args: Any) -> Any:
+    """``module(*args)``, whose activations are recomputed in backward instead of being kept.
+
+    Gradients, running statistics and reported attention statistics equal those of a plain call.
+
+    Args:
+        module (nn.Module): Module to call.
+        *args: Its arguments.
+    """
+    if not torch.is_grad_enabled():
+        return module(*args)
+    listener = current_listener()
+    return torch_checkpoint(
+        module, *args, use_reentrant=False,
+        context_fn=lambda: (nullcontext(), _recomputation(module, listener)))

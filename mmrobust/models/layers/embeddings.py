@@ -1,0 +1,98 @@
+"""From an image to tokens: convolutional patch embeddings and the Fourier positional encoding."""
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .convnext_stem import ConvNeXtStem
+
+
+class FourierPositionEncoding(nn.Module):
+    """Sines and cosines of the true grid position, projected to the width of the tokens (XCiT).
+
+    Args:
+        dim (int): Width C of the tokens.
+        paired_frequencies (bool): Whether sine and cosine share a frequency, as in FAN's
+            classification models. The segmentation models of the papers gave every sine and
+            every cosine a frequency of its own. Defaults to True.
+        num_frequencies (int): Channels per axis, even. Defaults to 32.
+    """
+
+    def __init__(self, dim: int, paired_frequencies: bool = True, num_frequencies: int = 32):
+        super().__init__()
+        self.paired_frequencies = paired_frequencies
+        self.num_frequencies = num_frequencies
+        self.token_projection = nn.Conv2d(2 * num_frequencies, dim, kernel_size=1)
+
+    def encode_axis(self, length: int, device: torch.device) -> Tensor:
+        """Encoding (length, num_frequencies) of the positions along one axis, in float32."""
+        position = torch.arange(1, length + 1, dtype=torch.float32, device=device)
+        position = position / (length + 1e-6) * (2 * math.pi)
+        index = torch.arange(self.num_frequencies, dtype=torch.float32, device=device)
+        if self.paired_frequencies:
+            index = 2 * torch.div(index, 2, rounding_mode='floor')
+        phase = position[:, None] / 10000 ** (index / self.num_frequencies)
+        return torch.stack([phase[:, 0::2].sin(), phase[:, 1::2].cos()], dim=2).flatten(1)
+
+    def forward(self, hw: tuple[int, int]) -> Tensor:
+        """Encoding (1, C, H, W) of a grid of H x W tokens."""
+        height, width = hw
+        weight = self.token_projection.weight
+        rows = self.encode_axis(height, weight.device)[:, None].expand(-1, width, -1)
+        columns = self.encode_axis(width, weight.device)[None].expand(height, -1, -1)
+        grid = torch.cat([rows, columns], dim=-1).permute(2, 0, 1)  # (2F, H, W)
+        return self.token_projection(grid[None].to(weight.dtype))
+
+
+class ConvPatchEmbed(nn.Module):
+    """Patch embedding of 3x3 convolutions of stride 2 (XCiT, FAN-ViT).
+
+    Args:
+        in_channels (int): Channels of the image.
+        dim (int): Width C of the tokens.
+        patch_size (int): Total stride: 4, 8 or 16.
+    """
+
+    def __init__(self, in_channels: int, dim: int, patch_size: int = 16):
+        super().__init__()
+        if patch_size not in (4, 8, 16):
+            raise ValueError(f'patch_size={patch_size}: the convolutional patch embedding '
+                             'has a stride of 4, 8 or 16')
+        self.stride = patch_size
+        depth = int(math.log2(patch_size))
+        widths = [in_channels] + [dim // 2 ** (depth - 1 - i) for i in range(depth)]
+        layers = []
+        for i in range(depth):
+            layers += [nn.Sequential(
+                nn.Conv2d(widths[i], widths[i + 1], 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(widths[i + 1])), nn.GELU()]
+        self.proj = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Image to the token map (B, C, H, W) and no intermediate maps."""
+        return self.proj(x), []
+
+
+class HybridEmbed(nn.Module):
+    """A truncated ConvNeXt and a strided convolution: total stride 16 (FAN-Hybrid).
+
+    Args:
+        in_channels (int): Channels of the image.
+        dim (int): Width C of the tokens.
+        depths (Sequence[int]): Blocks of the two convolutional stages.
+        widths (Sequence[int]): Their widths. Defaults to (128, 256).
+        with_cp (bool): Whether to checkpoint the convolutional blocks. Defaults to False.
+    """
+
+    stride = 16
+
+    def __init__(self, in_channels: int, dim: int, depths=(3, 3), widths=(128, 256),
+                 with_cp: bool = False):
+        super().__init__()
+        self.backbone = ConvNeXtStem(in_channels, depths, widths, with_cp)
+        self.proj = nn.Conv2d(widths[-1], dim, kernel_size=2, stride=2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Image to the token map (B, C, H, W) and the maps of strides 4 and 8."""
+        maps = self.backbone(x)
+        return self.proj(maps[-1]), maps

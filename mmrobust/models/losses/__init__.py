@@ -1,0 +1,3 @@
+from .attention_diversification import AttentionDiversificationLoss
+
+__all__ = ['AttentionDiversificationLoss']
