@@ -12,8 +12,11 @@ from mmengine import registry as mmengine_registry
 
 ON_DEMAND: dict[str, dict[str, str]] = {
     'MODELS': {
+        'MLPDecodeHead': 'mmrobust.models.decode_heads.mlp_head',
         'FAN': 'mmrobust.models.backbones.fan',
+        'RVT': 'mmrobust.models.backbones.rvt',
         'AttentionDiversificationLoss': 'mmrobust.models.losses.attention_diversification',
+        'PatchAugmentation': 'mmrobust.models.layers.patch_augmentation',
         'RobustModel': 'mmrobust.models.robust_model',
     },
     'DATASETS': {

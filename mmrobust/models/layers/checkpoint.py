@@ -18,16 +18,18 @@ def _recomputation(module: nn.Module, listener) -> Iterator[None]:
     The listener of that run computes again but reports nothing, and batch normalisation does not
     update its running statistics a second time.
     """
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = [m for m in module.modules()
+             if isinstance(m, _BatchNorm) and m.num_batches_tracked is not None]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        # in training mode this only stops the update; in eval mode the buffers are still used
-        norm.track_running_stats = False
+        # without its buffers it would save fewer tensors than the first time; momentum 0 keeps them
+        norm.momentum, norm.num_batches_tracked = 0., norm.num_batches_tracked.clone()
     try:
         with listening(listener.silent() if listener is not None else None):
             yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, count) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def checkpoint(module: nn.Module, *args: Any) -> Any:
