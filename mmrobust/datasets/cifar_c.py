@@ -1,10 +1,13 @@
 """CIFAR-10-C and CIFAR-100-C as published: one ``.npy`` file for each corruption."""
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from mmengine.registry import DATASETS
 
 from mmrobust.utils.hosts import require
+
+from .pipeline import without_loading
 
 require('mmpretrain')
 from mmpretrain.datasets import CIFAR10, CIFAR100, BaseDataset
@@ -41,13 +44,14 @@ class CIFAR10C(BaseDataset):
         data_root (str): The folder with the files.
         corruption (str): Name of the corruption.
         severity (int): 1 to 5.
-        channel_order (str): Order of the image channels handed to the pipeline: ``'rgb'`` as
-            MMPretrain's CIFAR10 does, ``'bgr'`` for models trained on image files.
+        pipeline (Sequence): As a rule the pipeline of the model's own test data. If it loads image
+            files, that step is left out and the images come as it would give them, in BGR;
+            otherwise in RGB, as from MMPretrain's CIFAR10.
         **kwargs: Arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If the severity or channel order is unknown, or a file is not as published.
+        ValueError: If there is no such severity, or a file is not as published.
     """
 
     METAINFO = CIFAR10.METAINFO
@@ -56,16 +60,16 @@ class CIFAR10C(BaseDataset):
                  data_root: str,
                  corruption: str,
                  severity: int,
-                 channel_order: str = 'rgb',
+                 pipeline: Sequence = (),
                  **kwargs) -> None:
         if severity not in range(1, 6):
             raise ValueError(f'severity must be an integer from 1 to 5, got {severity!r}.')
-        if channel_order not in ('rgb', 'bgr'):
-            raise ValueError(f"channel_order must be 'rgb' or 'bgr', got {channel_order!r}.")
         self.corruption = corruption
         self.severity = severity
-        self.channel_order = channel_order
-        super().__init__(ann_file='', data_root=data_root, **{'test_mode': True, **kwargs})
+        rest = without_loading(pipeline)
+        self.bgr = len(rest) < len(pipeline)
+        super().__init__(
+            ann_file='', data_root=data_root, pipeline=rest, **{'test_mode': True, **kwargs})
 
     def load_data_list(self) -> list[dict]:
         """Load the images and labels of the cell."""
@@ -78,7 +82,7 @@ class CIFAR10C(BaseDataset):
                 f'{root / "labels.npy"} holds labels up to {labels.max()}, '
                 f'{type(self).__name__} has {num_classes} classes: it belongs to another data set.')
         rows = slice((self.severity - 1) * ROWS_PER_SEVERITY, self.severity * ROWS_PER_SEVERITY)
-        step = 1 if self.channel_order == 'rgb' else -1
+        step = -1 if self.bgr else 1
         # contiguous copies: views would keep, and pickle, whole blocks of the file
         return [
             dict(img=np.ascontiguousarray(image[..., ::step]), gt_label=int(label),

@@ -9,6 +9,7 @@ from mmengine.dataset import default_collate
 from mmengine.registry import DATASETS
 
 from .imagenet_variants import WnidFolders
+from .pipeline import without_loading
 
 # the perturbations of the benchmark, then those kept for validation
 PERTURBATIONS = ('gaussian_noise', 'shot_noise', 'motion_blur', 'zoom_blur', 'snow', 'brightness',
@@ -58,8 +59,8 @@ class ImageNetP(WnidFolders):
 
     Hendrycks and Dietterich, ICLR 2019. An item is the list of the sequence's packed frames, so
     the data loader needs ``collate_fn=dict(type='mmrobust.datasets.imagenet_p.collate_sequences')``
-    and its batch size counts sequences. The frames are 224 x 224: the pipeline starts from
-    ``img`` (no loading transform) and should not resize.
+    and its batch size counts sequences. The frames are 224 x 224: the pipeline should not resize
+    them; a step that loads image files is left out.
 
     Args:
         data_root (str): The folder with the perturbations' folders.
@@ -76,6 +77,7 @@ class ImageNetP(WnidFolders):
                  perturbation: str,
                  difficulty: int = 1,
                  num_frames: int | None = None,
+                 pipeline: Sequence = (),
                  **kwargs) -> None:
         known = PERTURBATIONS + EXTRA_PERTURBATIONS
         if perturbation not in known:
@@ -89,7 +91,7 @@ class ImageNetP(WnidFolders):
         metainfo = dict(noise=noise, stride=1 if noise else difficulty,
                         num_frames=self.num_frames)
         super().__init__(data_root, data_prefix=folder, extensions=('.mp4', ),
-                         metainfo=metainfo, **kwargs)
+                         metainfo=metainfo, pipeline=without_loading(pipeline), **kwargs)
 
     def prepare_data(self, idx: int) -> list[Any]:
         """Decode a sequence and send its frames through the pipeline one by one."""

@@ -129,32 +129,3 @@ class ImageNetC(WnidFolders):
         if severity not in range(1, 6):
             raise ValueError(f'severity must be an integer from 1 to 5, got {severity!r}.')
         super().__init__(data_root, data_prefix=f'{corruption}/{severity}', **kwargs)
-
-
-@DATASETS.register_module(force=True)
-class ImageNetSubset(ImageNet):
-    """The images of ImageNet of some classes, in either of MMPretrain's two layouts.
-
-    With the validation split this is the clean baseline to ImageNet-A or ImageNet-R.
-
-    Args:
-        data_root (str): ImageNet's folder.
-        class_set (str): ``'imagenet-a'`` or ``'imagenet-r'``.
-        **kwargs: Arguments of :class:`mmpretrain.datasets.ImageNet`.
-    """
-
-    def __init__(self, data_root: str, class_set: str, split: str = 'val', **kwargs) -> None:
-        self.class_set = class_set
-        super().__init__(data_root=data_root, split=split, **kwargs)
-
-    def load_data_list(self) -> list[dict]:
-        """Load the images of the subset; a label is an ImageNet-1k index."""
-        kept = set(class_indices(self.class_set))
-        data_list = [item for item in super().load_data_list() if item['gt_label'] in kept]
-        missing = kept - {item['gt_label'] for item in data_list}
-        if missing:
-            raise ValueError(
-                f'{self.img_prefix} lacks images of {len(missing)} of the {len(kept)} classes of '
-                f'{self.class_set}, such as {WNIDS[min(missing)]}: ImageNetSubset needs the whole '
-                f'split.')
-        return data_list

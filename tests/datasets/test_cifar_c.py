@@ -23,8 +23,8 @@ def root(tmp_path_factory):
 
 def build(root, kind='CIFAR10C', corruption='fog', severity=4, **kwargs):
     return DATASETS.build(dict(type=kind, data_root=str(root), corruption=corruption,
-                               severity=severity, pipeline=[dict(type='PackInputs')],
-                               _scope_='mmpretrain', **kwargs))
+                               severity=severity, _scope_='mmpretrain',
+                               **{'pipeline': [dict(type='PackInputs')], **kwargs}))
 
 
 def test_cell(root):
@@ -38,8 +38,10 @@ def test_cell(root):
     assert 'fog, severity 4' in repr(dataset)
 
 
-def test_bgr(root):
-    assert build(root, channel_order='bgr')[255]['inputs'][:, 0, 0].tolist() == [0, 4, 4]
+@pytest.mark.parametrize('loading', ['LoadImageFromFile', 'mmpretrain.LoadImageFromFile'])
+def test_bgr_in_the_place_of_files(root, loading):
+    dataset = build(root, pipeline=[dict(type=loading), dict(type='PackInputs')])
+    assert dataset[255]['inputs'][:, 0, 0].tolist() == [0, 4, 4]
 
 
 @pytest.mark.parametrize(('arguments', 'error', 'message'), [
@@ -47,7 +49,6 @@ def test_bgr(root):
     (dict(corruption='snow'), ValueError, r'cannot read .*snow\.npy \(.*\): fetch'),
     (dict(corruption='frost'), ValueError, r'frost\.npy holds uint8 of shape \(10, 32, 32, 3\)'),
     (dict(severity=0), ValueError, 'severity must be an integer from 1 to 5, got 0'),
-    (dict(channel_order='grb'), ValueError, "channel_order must be 'rgb' or 'bgr', got 'grb'"),
 ])
 def test_errors(root, arguments, error, message):
     with pytest.raises(error, match=message):

@@ -8,7 +8,7 @@ from mmrobust.datasets.imagenet_classes import WNIDS
 
 pytest.importorskip('mmpretrain')
 
-PIPELINE = [dict(type='PackInputs')]
+PIPELINE = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]  # the first is left out
 
 
 def write_video(path, num_frames):

@@ -89,23 +89,3 @@ def test_imagenet_c_cell(tmp_path):
         build('ImageNetC', tmp_path, corruption='fog', severity=4)
     with pytest.raises(ValueError, match='severity must be an integer from 1 to 5, got 6'):
         build('ImageNetC', tmp_path, corruption='fog', severity=6)
-
-
-@pytest.mark.parametrize('layout', ['folders', 'list'])
-def test_clean_subset(tmp_path, layout):
-    if layout == 'folders':
-        write_images(tmp_path / 'val', range(1000))
-    else:
-        (tmp_path / 'val').mkdir()
-        (tmp_path / 'meta').mkdir()
-        (tmp_path / 'meta' / 'val.txt').write_text(
-            '\n'.join(f'ILSVRC2012_val_{i:08}.JPEG {i}' for i in range(1000)))
-    dataset = build('ImageNetSubset', tmp_path, class_set='imagenet-r')
-    assert [dataset.get_data_info(i)['gt_label'] for i in range(len(dataset))] == list(R)
-
-
-def test_clean_subset_needs_every_class(tmp_path):
-    (tmp_path / 'meta').mkdir()
-    (tmp_path / 'meta' / 'val.txt').write_text('a.JPEG 6\nb.JPEG 7\n')
-    with pytest.raises(ValueError, match='lacks images of 199 of the 200 classes of imagenet-a'):
-        build('ImageNetSubset', tmp_path, class_set='imagenet-a')

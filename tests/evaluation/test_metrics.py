@@ -1,5 +1,6 @@
 """Corruption error, flip rate and accuracy on subsets, against numbers worked out by hand."""
 import json
+import math
 
 import pytest
 import torch
@@ -14,7 +15,6 @@ from mmrobust.evaluation.metrics.flip_rate import (
     FlipProbability,
     flip_probability,
     load_baseline,
-    mean_flip_rate,
 )
 from mmrobust.evaluation.metrics.subset_accuracy import SubsetAccuracy
 
@@ -56,25 +56,25 @@ def test_flip_probability():
         flip_probability([1, 1], stride=2)
 
 
-def test_mean_flip_rate(tmp_path):
-    probabilities = dict(snow=6.0, tilt=4.0)
-    assert mean_flip_rate(probabilities) == (
-        'mean flip probability (raw, no baseline given)', pytest.approx(5))
+def test_baseline(tmp_path):
     path = tmp_path / 'alexnet.json'
     path.write_text(json.dumps(dict(snow=12, tilt=16, scale=30)))
-    baseline = load_baseline(path, list(probabilities))
-    assert mean_flip_rate(probabilities, baseline) == ('mFR', pytest.approx(37.5))  # 50 and 25
+    assert load_baseline(path, ['snow', 'tilt']) == dict(snow=12, tilt=16)
+    path.write_text(json.dumps(dict(cells=[
+        dict(name='snow', severity=0, metrics={'flip/probability': 12.5})])))
+    assert load_baseline(path, ['snow']) == dict(snow=12.5)
 
 
 def test_baseline_errors(tmp_path):
     path = tmp_path / 'alexnet.json'
     with pytest.raises(FileNotFoundError, match='no baseline file .*alexnet.json: name a JSON'):
         load_baseline(path, ['snow'])
-    path.write_text('{')
-    with pytest.raises(ValueError, match='alexnet.json is no valid JSON'):
-        load_baseline(path, ['snow'])
-    for content in ({'snow': 'much'}, {'snow': 0}, {'tilt': 3}, [3]):
-        path.write_text(json.dumps(content))
+    for content in ('{', '[3]', '3', '{"snow": "much"}', '{"cells": [{"name": "snow"}]}'):
+        path.write_text(content)
+        with pytest.raises(ValueError, match='alexnet.json (is no JSON of|has no positive) flip'):
+            load_baseline(path, ['snow'])
+    for content in ('{"snow": 0}', '{"tilt": 3}'):
+        path.write_text(content)
         with pytest.raises(ValueError, match='has no positive flip probability of snow'):
             load_baseline(path, ['snow'])
 
@@ -89,6 +89,9 @@ def test_flip_probability_metric():
     metric.process({}, sequence(0, [1, 1, 1]) + sequence(1, [1, 2, 1]))
     metric.process({}, sequence(2, [1, 1, 2]))
     assert metric.evaluate(3) == {'flip/probability': pytest.approx(50)}  # 0, 100, 50
+    metric.baseline = 40.0
+    metric.process({}, sequence(0, [1, 1, 2]))
+    assert metric.evaluate(1) == {'flip/probability': 50, 'flip/rate': pytest.approx(125)}
     with pytest.raises(ValueError, match='sequence 0 came with 2 of 3 frames: .*collate_seq'):
         metric.process({}, sequence(0, [1, 1]))
 
@@ -107,7 +110,10 @@ def test_subset_accuracy_by_both_conventions():
         sample(indices[5], indices[5], indices[0]),  # right either way
         sample(indices[5], outside, indices[5]),  # right among the 200 only
         sample(indices[5], outside, indices[0]),
-        sample(indices[5], indices[0], indices[5])])
-    assert metric.evaluate(4) == {'accuracy/top1_of_200': 50, 'accuracy/top1_of_1000': 25}
+        sample(indices[5], indices[0], indices[5]),
+        sample(outside, outside, indices[5])])  # of another class: does not count
+    assert metric.evaluate(5) == {'accuracy/top1_of_200': 50, 'accuracy/top1_of_1000': 25}
+    metric.process({}, [sample(outside, outside, outside)])
+    assert all(math.isnan(value) for value in metric.evaluate(1).values())
     with pytest.raises(ValueError, match="needs the scores of ImageNet's 1000 classes, the mod"):
         metric.process({}, [dict(gt_label=torch.tensor([0]), pred_score=torch.zeros(10))])

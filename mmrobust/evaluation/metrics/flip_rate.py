@@ -4,7 +4,7 @@ Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corr
 Perturbations", ICLR 2019, section 4.2.
 """
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -35,46 +35,36 @@ def flip_probability(predictions: Sequence[int], noise: bool = False, stride: in
 
 
 def load_baseline(path: str | Path, perturbations: Sequence[str]) -> dict[str, float]:
-    """Read a baseline's flip probabilities (percent) from JSON: ``{perturbation: value}``.
+    """Read a baseline's flip probabilities (percent), of AlexNet in the paper.
+
+    Args:
+        path (str | Path): JSON, either ``{perturbation: value}`` or the ``results.json`` of the
+            baseline model on this benchmark. The paper's values were never published with its
+            code, so there is no default.
+        perturbations (Sequence[str]): Those that are needed.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no such mapping, or lacks a perturbation.
+        ValueError: If it is neither, or lacks a perturbation.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no baseline file {path}: name a JSON file of flip '
                                 f'probabilities in percent, such as {{"snow": 12.3}}.')
     try:
-        baseline = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f'the baseline file {path} is no valid JSON: {error}.') from error
-    bad = [p for p in perturbations
-           if not (isinstance(baseline, dict) and isinstance(baseline.get(p), int | float)
-                   and baseline[p] > 0)]
+        content = json.loads(path.read_text('utf-8'))
+        if 'cells' in content:
+            content = {c['name']: c['metrics']['flip/probability'] for c in content['cells']}
+        baseline = {p: float(content[p]) for p in perturbations if p in content}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f'the baseline file {path} is no JSON of flip probabilities '
+                         f'({type(error).__name__}: {error}): it should map each perturbation to '
+                         f'a percentage.') from error
+    bad = [p for p in perturbations if not baseline.get(p, 0) > 0]
     if bad:
         raise ValueError(f'the baseline file {path} has no positive flip probability of '
-                         f'{", ".join(bad)}: it should map each perturbation to a percentage.')
-    return {p: float(baseline[p]) for p in perturbations}
-
-
-def mean_flip_rate(probabilities: Mapping[str, float],
-                   baseline: Mapping[str, float] | None = None) -> tuple[str, float]:
-    """Mean over perturbations of the flip probability, relative to a baseline if there is one.
-
-    Args:
-        probabilities (Mapping[str, float]): Perturbation -> flip probability in percent.
-        baseline (Mapping[str, float], optional): The same of the baseline model (AlexNet in the
-            paper; its values were never published with the code).
-
-    Returns:
-        tuple[str, float]: What was computed, and its value in percent.
-    """
-    if baseline is None:
-        name = 'mean flip probability (raw, no baseline given)'
-        return name, sum(probabilities.values()) / len(probabilities)
-    rates = [100 * value / baseline[p] for p, value in probabilities.items()]
-    return 'mFR', sum(rates) / len(rates)
+                         f'{", ".join(bad)}: add it, or leave out the perturbation.')
+    return baseline
 
 
 @METRICS.register_module(force=True)
@@ -82,9 +72,18 @@ class FlipProbability(BaseMetric):
     """Flip probability of one perturbation of :class:`ImageNetP`, in percent.
 
     The data set's meta information says how frames are compared.
+
+    Args:
+        baseline (float, optional): The baseline model's flip probability in percent; with it the
+            flip rate, relative to the baseline, is reported too.
+        **kwargs: Arguments of :class:`mmengine.evaluator.BaseMetric`.
     """
 
     default_prefix = 'flip'
+
+    def __init__(self, baseline: float | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.baseline = baseline
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Compare the frames of each sequence of the batch; a sequence lies in one piece."""
@@ -100,4 +99,7 @@ class FlipProbability(BaseMetric):
 
     def compute_metrics(self, results: list[float]) -> dict[str, float]:
         """Mean over the sequences."""
-        return dict(probability=sum(results) / len(results))
+        probability = sum(results) / len(results)
+        if self.baseline is None:
+            return dict(probability=probability)
+        return dict(probability=probability, rate=100 * probability / self.baseline)

@@ -13,7 +13,9 @@ class SubsetAccuracy(BaseMetric):
     """Top-1 accuracy on ImageNet-A or ImageNet-R, in percent, by both conventions.
 
     ``top1_of_200`` looks for the best of the subset's 200 classes (as published), and
-    ``top1_of_1000`` for the best of all classes. Labels are ImageNet-1k indices.
+    ``top1_of_1000`` for the best of all classes. Labels are ImageNet-1k indices. Images of other
+    classes do not count, so that on ImageNet's validation set it is the clean baseline; where
+    there is no image of the subset, the result is NaN.
 
     Args:
         class_set (str): ``'imagenet-a'`` or ``'imagenet-r'``.
@@ -34,11 +36,15 @@ class SubsetAccuracy(BaseMetric):
             if score.numel() != num_classes:
                 raise ValueError(f'SubsetAccuracy needs the scores of ImageNet\'s {num_classes} '
                                  f'classes, the model gives {score.numel()}.')
+            if label not in self.columns:
+                self.results.append(None)
+                continue
             among = int(self.columns[score[self.columns].argmax()])
             self.results.append((among == label, int(score.argmax()) == label))
 
-    def compute_metrics(self, results: list[tuple[bool, bool]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple[bool, bool] | None]) -> dict[str, float]:
         """Share of the hits."""
-        among, overall = (100 * sum(hits) / len(results) for hits in zip(*results, strict=True))
+        hits = torch.tensor([hit for hit in results if hit is not None]).reshape(-1, 2)
+        among, overall = (100 * hits.double().mean(0)).tolist()
         return {f'top1_of_{len(self.columns)}': among,
                 f'top1_of_{len(CLASS_SETS["imagenet"])}': overall}
