@@ -15,11 +15,15 @@ ON_DEMAND: dict[str, dict[str, str]] = {
         'MLPDecodeHead': 'mmrobust.models.decode_heads.mlp_head',
         'FAN': 'mmrobust.models.backbones.fan',
         'RVT': 'mmrobust.models.backbones.rvt',
+        'AdversarialFeatureAlignment': 'mmrobust.models.alignment.feature_alignment',
+        'PatchCorruptionModel': 'mmrobust.models.alignment.patch_corruption',
+        'RandomPatchCorruption': 'mmrobust.models.alignment.patch_corruption',
         'AttentionDiversificationLoss': 'mmrobust.models.losses.attention_diversification',
         'PatchAugmentation': 'mmrobust.models.layers.patch_augmentation',
         'RobustModel': 'mmrobust.models.robust_model',
     },
     'DATASETS': {
+        'ACDCDataset': 'mmrobust.datasets.acdc',
         'CIFAR10C': 'mmrobust.datasets.cifar_c',
         'CIFAR100C': 'mmrobust.datasets.cifar_c',
         'ImageNetA': 'mmrobust.datasets.imagenet_variants',
@@ -27,22 +31,34 @@ ON_DEMAND: dict[str, dict[str, str]] = {
         'ImageNetP': 'mmrobust.datasets.imagenet_p',
         'ImageNetR': 'mmrobust.datasets.imagenet_variants',
         'ImageNetSketch': 'mmrobust.datasets.imagenet_variants',
-        'ImageNetSubset': 'mmrobust.datasets.imagenet_variants',
         'SyntheticStreets': 'mmrobust.datasets.synthetic_streets',
     },
     'OPTIM_WRAPPERS': {
+        'CPUAmpOptimWrapper': 'mmrobust.engine.cpu_amp',
+    },
+    'OPTIM_WRAPPER_CONSTRUCTORS': {
+        'AdversarialOptimWrapperConstructor': 'mmrobust.engine.adversarial_optim_wrapper',
+    },
+    'TASK_UTILS': {
+        'PGD': 'mmrobust.attacks.pgd',
+        'PatchFool': 'mmrobust.attacks.patch_fool',
+        'PatchCorruptionAttack': 'mmrobust.attacks.patch_corruption',
     },
     'TRANSFORMS': {
+        'Corrupt': 'mmrobust.datasets.transforms.corrupt',
     },
     'METRICS': {
+        'ACDCMetric': 'mmrobust.evaluation.acdc_metric',
         'FlipProbability': 'mmrobust.evaluation.metrics.flip_rate',
         'SubsetAccuracy': 'mmrobust.evaluation.metrics.subset_accuracy',
     },
     'DATA_SAMPLERS': {
     },
     'HOOKS': {
+        'SaveOnStopHook': 'mmrobust.engine.stop_hook',
     },
     'LOOPS': {
+        'CorruptionTestLoop': 'mmrobust.evaluation.loop',
     },
 }
 

@@ -10,38 +10,44 @@ from .convnext_stem import ConvNeXtStem
 class FourierPositionEncoding(nn.Module):
     """Sines and cosines of the true grid position, projected to the width of the tokens (XCiT).
 
+    The wavelengths are a buffer, so a checkpoint brings its own: FAN's classification models and
+    the papers' segmentation models differ in them. State dicts without it keep the constructed.
+
     Args:
         dim (int): Width C of the tokens.
-        paired_frequencies (bool): Whether sine and cosine share a frequency, as in FAN's
-            classification models. The segmentation models of the papers gave every sine and
-            every cosine a frequency of its own. Defaults to True.
+        paired_frequencies (bool): Whether a sine and the next cosine share a wavelength, as in
+            FAN's classification models. The papers' segmentation models gave every sine and
+            every cosine a wavelength of its own. Defaults to True.
         num_frequencies (int): Channels per axis, even. Defaults to 32.
     """
 
     def __init__(self, dim: int, paired_frequencies: bool = True, num_frequencies: int = 32):
         super().__init__()
-        self.paired_frequencies = paired_frequencies
-        self.num_frequencies = num_frequencies
         self.token_projection = nn.Conv2d(2 * num_frequencies, dim, kernel_size=1)
-
-    def encode_axis(self, length: int, device: torch.device) -> Tensor:
-        """Encoding (length, num_frequencies) of the positions along one axis, in float32."""
-        position = torch.arange(1, length + 1, dtype=torch.float32, device=device)
-        position = position / (length + 1e-6) * (2 * math.pi)
-        index = torch.arange(self.num_frequencies, dtype=torch.float32, device=device)
-        if self.paired_frequencies:
+        index = torch.arange(num_frequencies, dtype=torch.float32)
+        if paired_frequencies:
             index = 2 * torch.div(index, 2, rounding_mode='floor')
-        phase = position[:, None] / 10000 ** (index / self.num_frequencies)
+        self.register_buffer('wavelengths', 10000 ** (index / num_frequencies))
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        state_dict.setdefault(f'{prefix}wavelengths', self.wavelengths)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def encode_axis(self, length: int) -> Tensor:
+        """Encoding (length, num_frequencies) of the positions along one axis, in float32."""
+        position = torch.arange(1, length + 1, dtype=torch.float32,
+                                device=self.wavelengths.device)
+        position = position / (length + 1e-6) * (2 * math.pi)
+        phase = position[:, None] / self.wavelengths.float()
         return torch.stack([phase[:, 0::2].sin(), phase[:, 1::2].cos()], dim=2).flatten(1)
 
     def forward(self, hw: tuple[int, int]) -> Tensor:
         """Encoding (1, C, H, W) of a grid of H x W tokens."""
         height, width = hw
-        weight = self.token_projection.weight
-        rows = self.encode_axis(height, weight.device)[:, None].expand(-1, width, -1)
-        columns = self.encode_axis(width, weight.device)[None].expand(height, -1, -1)
+        rows = self.encode_axis(height)[:, None].expand(-1, width, -1)
+        columns = self.encode_axis(width)[None].expand(height, -1, -1)
         grid = torch.cat([rows, columns], dim=-1).permute(2, 0, 1)  # (2F, H, W)
-        return self.token_projection(grid[None].to(weight.dtype))
+        return self.token_projection(grid[None].to(self.token_projection.weight.dtype))
 
 
 class ConvPatchEmbed(nn.Module):

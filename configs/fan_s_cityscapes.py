@@ -1,0 +1,7 @@
+_base_ = './fan_b_cityscapes.py'
+# ImageNet weights; from scratch: --cfg-options model.backbone.init_cfg=None
+checkpoint = 'checkpoints/fan_s_imagenet.pth'
+
+model = dict(
+    backbone=dict(arch='small_hybrid', init_cfg=dict(checkpoint=checkpoint)),
+    decode_head=dict(in_channels=[128, 256, 384, 384]))

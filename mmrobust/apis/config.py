@@ -1,0 +1,124 @@
+"""Reading a config, and making it fit the machine that it is to run on."""
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.config import utils as config_utils
+from mmengine.registry import init_default_scope
+
+from mmrobust.utils.hosts import check_families, require
+
+# scope of a config -> import name of the library that runs it
+SCOPES = ('mmseg', 'mmpretrain', 'mmdet')
+
+
+def load_config(path: str, options: dict | None = None) -> Config:
+    """Read a config of any OpenMMLab scope.
+
+    Args:
+        path (str): Config file. ``_base_ = 'mmseg::...'`` works in it with either family.
+        options (dict, optional): Overrides, as from ``--cfg-options``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If its host library is missing, or both families are installed.
+    """
+    check_families()
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no config '{path}': see configs/ for ours")
+    for name in SCOPES:
+        # the maintained family still looks for the distributions of the original one
+        config_utils.MODULE2PACKAGE[name] = name
+    cfg = Config.fromfile(path)
+    if options:
+        cfg.merge_from_dict(options)
+    scope = cfg.get('default_scope', 'mmengine')
+    if scope in SCOPES:
+        require(scope)
+    init_default_scope(scope)
+    return cfg
+
+
+def walk(node: Any, path: str = '') -> Iterator[tuple[str, ConfigDict]]:
+    """Every dict within a config, with its dotted path."""
+    if isinstance(node, dict):
+        yield path, node
+        items = node.items()
+    elif isinstance(node, (list, tuple)):
+        items = enumerate(node)
+    else:
+        return
+    for key, value in items:
+        yield from walk(value, f'{path}.{key}' if path else str(key))
+
+
+def use_amp(cfg: Config, on_cpu: bool) -> None:
+    """Train in mixed precision: float16 or bfloat16 with scaling on a GPU, bfloat16 on the CPU."""
+    wrapper = cfg.optim_wrapper
+    if wrapper.get('type', 'OptimWrapper') not in (
+            'OptimWrapper', 'AmpOptimWrapper', 'CPUAmpOptimWrapper'):
+        raise ValueError(f"--amp cannot change optim_wrapper type '{wrapper.type}': set its "
+                         'mixed precision in the config')
+    wrapper.type = 'CPUAmpOptimWrapper' if on_cpu else 'AmpOptimWrapper'
+    if on_cpu:
+        wrapper.pop('loss_scale', None)
+        wrapper.pop('dtype', None)
+    else:
+        wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def adapt_to_cpu(cfg: Config) -> None:
+    """Replace what only works on a GPU: synchronised normalisation, scaled mixed precision."""
+    for _, node in walk(cfg.model):
+        for key, value in node.items():
+            if isinstance(value, dict) and value.get('type') in ('SyncBN', 'MMSyncBN'):
+                node[key] = {**value, 'type': 'BN'}
+    cfg.sync_bn = None
+    if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
+        use_amp(cfg, on_cpu=True)
+    if cfg.get('launcher', 'none') != 'none':
+        cfg.model_wrapper_cfg = dict(
+            type='MMDistributedDataParallel', device_ids=None,
+            find_unused_parameters=cfg.get('find_unused_parameters', False))
+
+
+def missing_inputs(cfg: Config, phases: tuple[str, ...]) -> Iterator[str]:
+    """One sentence for each file or folder that a config names and that is not there.
+
+    Args:
+        cfg (Config): Full config.
+        phases (tuple[str]): Which data are about to be read: 'train', 'val', 'test'.
+    """
+    if 'train' in phases and not cfg.get('resume') and not cfg.get('load_from'):
+        for path, node in walk(cfg.model, 'model'):
+            checkpoint = node.get('checkpoint')
+            if node.get('type') == 'Pretrained' and _is_absent(checkpoint):
+                yield (f"{path} starts from '{checkpoint}', which is not there: convert the "
+                       "authors' weights to it with tools/converters/convert_official.py, or "
+                       f'start from scratch with --cfg-options {path}=None')
+    if _is_absent(cfg.get('load_from')):
+        yield f"there is no checkpoint '{cfg.load_from}'"
+    for phase in phases:
+        for path, node in walk(cfg.get(f'{phase}_dataloader') or {}, f'{phase}_dataloader'):
+            root = node.get('data_root')
+            if isinstance(root, str) and _is_absent(root):
+                yield (f"{path}.data_root='{root}' is not there: link the data set there, or "
+                       f'name its folder with --cfg-options {path}.data_root=...')
+
+
+def _is_absent(path: str | None) -> bool:
+    return bool(path) and '://' not in path and not Path(path).exists()
+
+
+def scale_lr(cfg: Config) -> None:
+    """Scale the learning rate linearly from the batch size that the recipe was made for.
+
+    Raises:
+        ValueError: If the config does not say for which batch size that is.
+    """
+    scaling = cfg.get('auto_scale_lr') or {}
+    if 'base_batch_size' not in scaling:
+        raise ValueError('--auto-scale-lr: the config lacks auto_scale_lr=dict('
+                         'base_batch_size=...), the batch size its learning rate is for')
+    cfg.auto_scale_lr = {**scaling, 'enable': True}

@@ -1,0 +1,90 @@
+"""What ``tools/train.py`` and ``tools/test.py`` do with a config."""
+import copy
+
+import torch
+import torch.distributed as torch_dist
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmrobust.checkpoints import guard_loading
+
+from .config import adapt_to_cpu, missing_inputs
+
+
+def train(cfg: Config, trust: bool = False) -> Runner:
+    """Train. A stopped run saves first, and continues with ``cfg.resume = True``.
+
+    Args:
+        cfg (Config): Full config.
+        trust (bool): Whether checkpoints may run code of their own when loaded.
+
+    Raises:
+        FileNotFoundError: If something that the config names is not there.
+    """
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='mmengine.SaveOnStopHook')]
+    phases = ('train', 'val') if cfg.get('val_cfg') is not None else ('train',)
+    runner = build_runner(cfg, phases, trust)
+    runner.train()
+    return runner
+
+
+def test(cfg: Config, predictions: str | None = None, trust: bool = False) -> dict:
+    """Evaluate ``cfg.load_from``, or run the benchmark that the config's test loop describes.
+
+    Args:
+        cfg (Config): Full config.
+        predictions (str, optional): ``.pkl`` file for the raw predictions.
+        trust (bool): Whether the checkpoint may run code of its own when loaded.
+
+    Returns:
+        dict: The metrics.
+    """
+    if predictions:
+        evaluators = cfg.test_evaluator
+        cfg.test_evaluator = [
+            *(evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]),
+            dict(type='DumpResults', out_file_path=predictions)]
+    return build_runner(cfg, ('test',), trust).test()
+
+
+def build_runner(cfg: Config, phases: tuple[str, ...], trust: bool = False) -> Runner:
+    """A runner that works on this machine, once all that it reads is known to be there."""
+    if problems := list(missing_inputs(cfg, phases)):
+        raise FileNotFoundError('; '.join(problems))
+    guard_loading(trust)
+    if not torch.cuda.is_available():
+        adapt_to_cpu(cfg)
+        if cfg.get('launcher', 'none') == 'pytorch' and not torch_dist.is_initialized():
+            torch_dist.init_process_group('gloo')
+    return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+
+
+def add_test_time_augmentation(cfg: Config) -> None:
+    """Average the predictions over the config's ``tta_pipeline``.
+
+    Raises:
+        ValueError: If the config of a segmenter has none.
+    """
+    if 'tta_pipeline' not in cfg or 'tta_model' not in cfg:
+        if cfg.get('default_scope') != 'mmpretrain':
+            raise ValueError('--tta: the config has no `tta_pipeline` and `tta_model`')
+        pipeline = copy.deepcopy(cfg.test_dataloader.dataset.pipeline)
+        cfg.tta_pipeline = pipeline[:-1] + [dict(type='TestTimeAug', transforms=[
+            [dict(type='RandomFlip', prob=1.), dict(type='RandomFlip', prob=0.)],
+            [pipeline[-1]]])]
+        cfg.tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+
+
+def draw_predictions(cfg: Config, folder: str) -> None:
+    """Write a picture of every prediction into ``folder``."""
+    if cfg.get('default_scope') == 'mmpretrain':
+        hook = dict(type='VisualizationHook', enable=True, interval=1, out_dir=folder)
+    else:
+        hook = dict(type='SegVisualizationHook', draw=True, interval=1)
+        cfg.setdefault('visualizer', dict(type='SegLocalVisualizer'))
+        cfg.visualizer.setdefault('vis_backends', [dict(type='LocalVisBackend')])
+        cfg.visualizer.save_dir = folder
+    cfg.default_hooks = {**cfg.get('default_hooks', {}), 'visualization': hook}
