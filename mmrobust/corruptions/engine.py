@@ -1,0 +1,92 @@
+"""One function for every corruption."""
+
+import difflib
+import numbers
+
+import cv2
+import numpy as np
+
+from mmrobust.corruptions import blur, colour, digital, noise, weather
+from mmrobust.corruptions.severities import NAMES, SEVERITIES
+from mmrobust.corruptions.streams import FastStream, ReplayStream, Stream
+
+_FUNCTIONS = {name: getattr(module, name)
+              for module in (noise, blur, weather, colour, digital)
+              for name in NAMES if hasattr(module, name)}
+_SMALLEST = 32
+
+
+def corrupt(image: np.ndarray, name: str, severity: int, *, seed: int | None = None,
+            rng: np.random.RandomState | np.random.Generator | None = None,
+            family: str = 'imagenet') -> np.ndarray:
+    """Corrupts an image as ImageNet-C does.
+
+    Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
+    Perturbations", ICLR 2019.
+
+    Args:
+        image (numpy.ndarray): uint8, (H, W, 3) in RGB order, or grey: (H, W) or (H, W, 1). At least
+            32 pixels high and wide.
+        name (str): One of ``mmrobust.corruptions.NAMES``.
+        severity (int): 1 to 5.
+        seed (int, optional): The same seed gives the same result, everywhere.
+        rng (numpy.random.Generator | numpy.random.RandomState, optional): Draw from this stream
+            instead. A RandomState replays the random numbers of the package imagecorruptions and
+            gives its output. Without seed and rng, every call gives another result.
+        family (str): The table of severities: 'imagenet', or 'cifar' for images of 32 x 32.
+
+    Returns:
+        numpy.ndarray: The corrupted image: new, of the same type and shape.
+
+    Raises:
+        ValueError: Unknown name, severity or family; unfit image; both seed and rng.
+        TypeError: The image or rng is of another type.
+    """
+    function, parameters = _resolve(name, severity, family)
+    _check(image)
+    stream = _stream(seed, rng)
+    if image.ndim == 3 and image.shape[2] == 3:
+        return function(np.ascontiguousarray(image), stream, *parameters)
+    plane = image.reshape(image.shape[:2])
+    result = function(cv2.merge([plane] * 3), stream, *parameters)
+    if name.endswith('noise'):  # every channel has its own; a mean would have less
+        return np.ascontiguousarray(result[..., 0]).reshape(image.shape)
+    return cv2.cvtColor(result, cv2.COLOR_RGB2GRAY).reshape(image.shape)
+
+
+def _resolve(name: str, severity: int, family: str):
+    if name not in _FUNCTIONS:
+        near = difflib.get_close_matches(str(name), NAMES, cutoff=.5) or NAMES
+        raise ValueError(f'Unknown corruption {name!r}: choose {", ".join(near)}.')
+    if family not in SEVERITIES:
+        raise ValueError(f'Unknown family of severities {family!r}: '
+                         f'choose {" or ".join(map(repr, SEVERITIES))}.')
+    if not isinstance(severity, numbers.Integral) or not 1 <= severity <= 5:
+        raise ValueError(f'The severity is {severity!r}: choose an integer from 1 to 5.')
+    parameters = SEVERITIES[family][name][severity - 1]
+    return _FUNCTIONS[name], parameters if isinstance(parameters, tuple) else (parameters,)
+
+
+def _check(image: np.ndarray) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = getattr(image, 'dtype', type(image).__name__)
+        raise TypeError(f'The image to corrupt is {kind}: pass a uint8 numpy.ndarray.')
+    if image.ndim not in (2, 3) or image.ndim == 3 and image.shape[2] not in (1, 3):
+        raise ValueError(f'The image to corrupt has shape {image.shape}: '
+                         'pass (H, W, 3), (H, W, 1) or (H, W).')
+    if min(image.shape[:2]) < _SMALLEST:
+        raise ValueError(f'The image to corrupt has shape {image.shape}: '
+                         f'both sides need at least {_SMALLEST} pixels.')
+
+
+def _stream(seed, rng) -> Stream:
+    if seed is not None and rng is not None:
+        raise ValueError('Both seed and rng are given: pass only one of them.')
+    if isinstance(rng, np.random.RandomState):
+        return ReplayStream(rng)
+    if rng is None:
+        rng = np.random.default_rng(seed)
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f'rng is a {type(rng).__name__}: pass a numpy.random.Generator '
+                        'or a numpy.random.RandomState.')
+    return FastStream(rng)

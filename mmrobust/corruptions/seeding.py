@@ -1,0 +1,21 @@
+"""Seeds that depend on what is corrupted, never on the order in which it is corrupted."""
+
+import hashlib
+
+
+def image_seed(identity: str, name: str, severity: int, seed: int = 0) -> int:
+    """Returns the seed of one corrupted image.
+
+    The same arguments give the same number in every process, on every machine and Python version.
+
+    Args:
+        identity (str): What identifies the image in its data set, such as its relative path.
+        name (str): The corruption.
+        severity (int): The severity, 1 to 5.
+        seed (int): Selects another, independent set of corrupted images.
+
+    Returns:
+        int: A seed in [0, 2**64).
+    """
+    key = '\0'.join((str(seed), name, str(severity), identity))
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), 'little')

@@ -1,0 +1,79 @@
+"""The two kinds of random stream that corruptions draw from."""
+
+from functools import lru_cache
+
+import numpy as np
+from scipy.special import ndtri
+
+from mmrobust.corruptions.lookup import lookup
+
+
+class ReplayStream:
+    """Draws what the reference package draws from NumPy's global stream, one for one.
+
+    Args:
+        rng (numpy.random.RandomState): The stream to replay.
+    """
+
+    replays = True
+
+    def __init__(self, rng: np.random.RandomState):
+        self.rng = rng
+
+    def normal(self, loc: float, scale: float, shape: tuple[int, ...]) -> np.ndarray:
+        return self.rng.normal(loc, scale, shape)
+
+    def uniform(self, low: float, high: float, shape: tuple[int, ...] | None = None):
+        return self.rng.uniform(low, high, shape)
+
+    def integers(self, low: int, high: int, shape: tuple[int, ...] | None = None):
+        return self.rng.randint(low, high, shape)
+
+
+class FastStream:
+    """Draws fields from 16 random bits per value: as fine as an 8-bit picture can show.
+
+    Args:
+        rng (numpy.random.Generator): The source of the bits.
+    """
+
+    replays = False
+
+    def __init__(self, rng: np.random.Generator):
+        self.rng = rng
+
+    def bits(self, dtype, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns uniformly distributed values of an unsigned integer type."""
+        count = int(np.prod(shape))
+        words = -(-count * np.dtype(dtype).itemsize // 8)
+        raw = self.rng.integers(0, 2**64, words, dtype=np.uint64).astype('<u8', copy=False)
+        return raw.view(dtype)[:count].reshape(shape)
+
+    def bytes_below(self, count: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns uniformly distributed bytes smaller than ``count``."""
+        if 256 % count:
+            return self.rng.integers(0, count, shape, dtype=np.uint8)
+        return self.bits(np.uint8, shape) & np.uint8(count - 1)
+
+    def normal(self, loc: float, scale: float, shape: tuple[int, ...]) -> np.ndarray:
+        return lookup(_normal_quantiles(loc, scale), self.bits(np.uint16, shape))
+
+    def uniform(self, low: float, high: float, shape: tuple[int, ...] | None = None):
+        if shape is None:
+            return self.rng.uniform(low, high)
+        step = np.float32((high - low) / 65536)
+        field = self.bits(np.uint16, shape).astype(np.float32)
+        field *= step
+        field += np.float32(low) + step / 2
+        return field
+
+    def integers(self, low: int, high: int, shape: tuple[int, ...] | None = None):
+        return self.rng.integers(low, high, shape)
+
+
+@lru_cache(maxsize=16)
+def _normal_quantiles(loc: float, scale: float) -> np.ndarray:
+    return (loc + scale * ndtri((np.arange(65536) + .5) / 65536)).astype(np.float32)
+
+
+Stream = ReplayStream | FastStream
