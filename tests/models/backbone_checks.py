@@ -1,11 +1,17 @@
 """What every backbone of ours must satisfy, whichever library its class comes from."""
 import copy
 
+import pytest
 import torch
+from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
-from mmrobust.models import AttentionDiversificationLoss, attend, listening
-from mmrobust.models.layers import current_listener
+from mmrobust.models import (
+    AttentionDiversificationLoss,
+    TokenAwareAvgPooling,
+    attend,
+    listening,
+)
 
 
 def outputs(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
@@ -77,21 +83,14 @@ class DenseListener:
     def __init__(self):
         self.maps = []
 
-    def attend(self, q, k, v, *, scale, logit_mask, **kwargs):
-        bias = kwargs.get('logit_bias')
+    def attend(self, q, k, v, *, scale, logit_mask):
         logits = scale * q @ k.transpose(-2, -1)
-        if logit_mask is not None:
-            logits = logits * logit_mask
-        if bias is not None:
-            logits = logits + bias
-        self.maps.append(logits.softmax(-1).mean(1))
-        inner = current_listener()
-        assert inner is self
+        self.observe((logits if logit_mask is None else logits * logit_mask).softmax(-1))
         with listening(None):
-            return attend(q, k, v, scale=scale, logit_mask=logit_mask, **kwargs)
+            return attend(q, k, v, scale=scale, logit_mask=logit_mask)
 
-    def silent(self):
-        return self
+    def observe(self, attention):
+        self.maps.append(attention.mean(1))
 
 
 def dense_loss(attention: Tensor, tau: float) -> Tensor:
@@ -126,3 +125,91 @@ def check_diversification(model: nn.Module, x: Tensor, num_layers: int, tau: flo
             torch.testing.assert_close(ours.grad, theirs.grad, msg=lambda m, n=name: f'{n}: {m}')
             compared += 1
     assert compared > num_layers
+
+
+def force_identity(model: nn.Module) -> None:
+    """Make every pooling give all weight to the tokens themselves, exactly."""
+    for module in model.modules():
+        if isinstance(module, TokenAwareAvgPooling):
+            nn.init.zeros_(module.predictor[1].weight)
+            nn.init.zeros_(module.predictor[1].bias)
+            # a bias that the convolution lacks: the softmax of (1e4, 0, ..., 0) is one-hot
+            module.predictor[2].register_forward_hook(_first_branch)
+
+
+def _first_branch(module, args, out):
+    return out + 1e4 * torch.eye(out.shape[1])[0][:, None, None]
+
+
+def check_equals_host(model: nn.Module, host: nn.Module, x: Tensor) -> None:
+    """With pooling forced to identity and nobody listening, it is the host's model bit by bit,
+    in outputs and gradients; a host's checkpoint lacks the pooling only."""
+    missing, unexpected = model.load_state_dict(host.state_dict(), strict=False)
+    assert not unexpected
+    assert missing and all('.tap.' in key for key in missing)
+    force_identity(model)
+    for training in (False, True):
+        host.train(training), model.train(training)
+        torch.manual_seed(2)
+        expected = outputs(host, x)
+        torch.manual_seed(2)
+        ours = outputs(model, x)
+        assert len(ours) == len(expected)
+        for a, b in zip(ours, expected, strict=True):
+            assert torch.equal(a, b)
+    sum(o.square().sum() for o in expected).backward()
+    sum(o.square().sum() for o in ours).backward()
+    gradients = {n: p.grad for n, p in model.named_parameters() if '.tap.' not in n}
+    for name, parameter in host.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad)
+
+
+def check_listening_changes_nothing(model: nn.Module, x: Tensor) -> None:
+    """Outputs are the same, up to rounding, while the diversification loss listens."""
+    model.eval()
+    with torch.no_grad():
+        alone = outputs(model, x)
+        with AttentionDiversificationLoss().listen():
+            listened = outputs(model, x)
+    for a, b in zip(alone, listened, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def check_refuses_attention_dropout(model: nn.Module, x: Tensor) -> None:
+    """Attention dropout works alone, but not while the diversification loss listens."""
+    outputs(model.train(), x)
+    with pytest.raises(ValueError, match='attention dropout of 0.1 .* set the attn_drop'), \
+            AttentionDiversificationLoss().listen():
+        outputs(model, x)
+    model.eval()
+    with AttentionDiversificationLoss().listen() as records:
+        outputs(model, x)
+    assert records
+
+
+def build_model(scope: str, cfg: dict) -> nn.Module:
+    """Build a model as a config with that default scope does."""
+    with DefaultScope.overwrite_default_scope(scope):
+        return MODELS.build(cfg)
+
+
+def check_classifier_learns(model: nn.Module, x: Tensor) -> None:
+    """A few steps on one batch reduce both losses of a classifier."""
+    from mmpretrain.structures import DataSample
+    samples = [DataSample().set_gt_label(i % 2) for i in range(len(x))]
+    check_learns(model, x, samples, ('loss', 'loss_adl'))
+
+
+def check_learns(model: nn.Module, x: Tensor, samples: list, names: tuple[str, ...]) -> None:
+    """A few steps on one batch reduce the sum of the losses."""
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-3)
+    history = []
+    for _ in range(5):
+        losses = {k: v for k, v in model.loss(x, samples).items() if 'loss' in k}
+        assert set(names) <= losses.keys()
+        total = sum(losses.values())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        history.append(total.item())
+    assert history[-1] < history[0]

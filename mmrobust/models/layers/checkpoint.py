@@ -1,5 +1,5 @@
 """Activation checkpointing that changes nothing but memory."""
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -32,18 +32,19 @@ def _recomputation(module: nn.Module, listener) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, count
 
 
-def checkpoint(module: nn.Module, *args: Any) -> Any:
+def checkpoint(module: nn.Module | Callable, *args: Any) -> Any:
     """``module(*args)``, whose activations are recomputed in backward instead of being kept.
 
     Gradients, running statistics and reported attention statistics equal those of a plain call.
 
     Args:
-        module (nn.Module): Module to call.
+        module (nn.Module | Callable): Module to call, or a bound method of one.
         *args: Its arguments.
     """
     if not torch.is_grad_enabled():
         return module(*args)
     listener = current_listener()
+    owner = getattr(module, '__self__', module)
     return torch_checkpoint(
         module, *args, use_reentrant=False,
-        context_fn=lambda: (nullcontext(), _recomputation(module, listener)))
+        context_fn=lambda: (nullcontext(), _recomputation(owner, listener)))

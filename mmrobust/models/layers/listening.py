@@ -3,8 +3,9 @@
 Every self-attention of mmrobust computes its output with :func:`attend`. Normally that is plain
 scaled dot-product attention. While a listener is active, :func:`attend` hands it the queries,
 keys and values instead; the listener returns the output and keeps whatever it came for: the
-statistics of the diversification loss, an attention map, an attack's gradient. Nothing is stored
-on modules, and nothing is computed while nobody listens.
+statistics of the diversification loss, an attention map, an attack's gradient. Layers of a host
+library that build the attention matrix anyway show it with :func:`observe`. Nothing is stored on
+modules, and nothing is computed while nobody listens.
 """
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ class AttentionListener(Protocol):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, scale: float,
                logit_mask: Tensor | None) -> Tensor:
         """Attention output (B, h, Nq, dv) of queries (B, h, Nq, d), keys and values."""
+
+    def observe(self, attention: Tensor) -> None:
+        """Take note of a matrix (B, h, Nq, Nk) that is computed and applied elsewhere."""
 
     def silent(self) -> 'AttentionListener':
         """A listener that computes the same and keeps nothing.
@@ -50,7 +54,7 @@ def current_listener() -> AttentionListener | None:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None,
-           logit_mask: Tensor | None = None) -> Tensor:
+           logit_mask: Tensor | None = None, dropout_p: float = 0.) -> Tensor:
     """Multi-head attention that an active listener takes part in.
 
     Args:
@@ -60,15 +64,39 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None,
         scale (float, optional): Factor of the logits. Defaults to d ** -0.5.
         logit_mask (Tensor, optional): (h, Nq, Nk), multiplies the scaled logits before the
             softmax (RVT's position-aware attention). Defaults to None.
+        dropout_p (float): Dropout of the attention weights. Defaults to 0.
 
     Returns:
         Tensor: (B, h, Nq, dv).
+
+    Raises:
+        ValueError: If somebody listens and there is attention dropout.
     """
+    if _listener is None and logit_mask is None:
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, scale=scale)
     if scale is None:
         scale = q.shape[-1] ** -0.5
     if _listener is not None:
+        _refuse_dropout(dropout_p)
         return _listener.attend(q, k, v, scale=scale, logit_mask=logit_mask)
-    if logit_mask is None:
-        return F.scaled_dot_product_attention(q, k, v, scale=scale)
     logits = torch.matmul(q * scale, k.transpose(-2, -1)) * logit_mask
-    return torch.matmul(logits.softmax(dim=-1), v)
+    return torch.matmul(F.dropout(logits.softmax(dim=-1), dropout_p), v)
+
+
+def observe(attention: Tensor, dropout_p: float = 0.) -> None:
+    """Show an attention matrix (B, h, Nq, Nk), before its dropout, to an active listener.
+
+    Raises:
+        ValueError: If somebody listens and there is attention dropout.
+    """
+    if _listener is not None:
+        _refuse_dropout(dropout_p)
+        _listener.observe(attention)
+
+
+def _refuse_dropout(dropout_p: float) -> None:
+    if dropout_p > 0:
+        raise ValueError(
+            f'attention dropout of {dropout_p} and something that listens to attention, such as '
+            'AttentionDiversificationLoss, exclude each other: set the attn_drop of the backbone '
+            'to 0, as all recipes do')

@@ -59,6 +59,19 @@ class DiversificationListener:
                 torch.stack(columns, 1), torch.stack(normalized, 1), q.shape[2]))
         return torch.cat(outputs, dim=1) if self.per_head else outputs[0]
 
+    def observe(self, attention: Tensor) -> None:
+        maps = attention if self.per_head else attention.mean(dim=1, keepdim=True)
+        maps = maps.to(torch.promote_types(maps.dtype, torch.float32))  # (B, M, Nq, Nk)
+        level = self.tau / maps.shape[-1]
+        kept = maps * (maps > level if self.official else maps >= level)
+        squared = kept.square().sum(dim=-1, keepdim=True)
+        norm = torch.where(squared > 0, squared, 1.).sqrt()  # no NaN for rows without an entry
+        statistics = AttentionStatistics(
+            (maps if self.official else kept).sum(dim=-2), (kept / norm).sum(dim=-2),
+            maps.shape[-2])
+        if self.records is not None:
+            self.records.append(statistics)
+
 
 @MODELS.register_module(force=True)
 class AttentionDiversificationLoss(nn.Module):
