@@ -1,0 +1,183 @@
+"""Reading checkpoints without running what they contain, and writing them whole or not at all."""
+import argparse
+import json
+import os
+import pickle
+import pickletools
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .conversion import has_official_names
+
+STATISTICS = ('min', 'max', 'current', 'mean')
+CONVERTER = 'python tools/converters/convert_official.py'
+
+
+def load_foreign(path: str | Path, trust: bool = False, map_location: Any = 'cpu') -> Any:
+    """Read a checkpoint of any origin without running code from it.
+
+    Beyond tensors and plain containers it may hold what checkpoints of timm and MMEngine hold:
+    ``argparse.Namespace``, NumPy arrays and scalars, MMEngine's ``HistoryBuffer``.
+
+    Args:
+        path (str | Path): ``.pth``, ``.pth.tar``, ``.pt`` or ``.safetensors`` file.
+        trust (bool): Whether to run what a file that needs more asks for. Defaults to False.
+        map_location: As of :func:`torch.load`. Defaults to ``'cpu'``.
+
+    Returns:
+        What the file holds; of a safetensors file ``dict(state_dict=..., meta=...)``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is empty or damaged, or needs an object that is not allowed.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint '{path}': check the path, or write it "
+                                f"from the authors' file with `{CONVERTER} SRC {path}`")
+    if path.stat().st_size == 0:
+        raise ValueError(f"'{path}' is empty: fetch or write the checkpoint again")
+    try:
+        if path.suffix == '.safetensors':
+            return _load_safetensors(path)
+        with torch.serialization.safe_globals(allowed_objects()):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except (OSError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # damaged bytes can raise anything
+        needed = _refused_object(error, path)
+        if needed is None:
+            raise ValueError(f"'{path}' is damaged or no checkpoint ({type(error).__name__}): "
+                             'fetch or write it again') from error
+        if not trust:
+            raise ValueError(
+                f"'{path}' asks to run {needed}, which no checkpoint of weights needs: if you "
+                'trust where the file comes from, --trust runs it') from None
+    return torch.load(path, map_location=map_location, weights_only=False)
+
+
+def guard_loading(trust: bool = False) -> None:
+    """Make every checkpoint that MMEngine reads in this process go through :func:`load_foreign`.
+
+    Call it once before a Runner or a model is built. It serves ``load_from``, ``resume``,
+    ``init_cfg`` and MMEngine's ``load_checkpoint``. What MMEngine downloads is read by
+    torch's weights-only reader too.
+
+    Args:
+        trust (bool): Whether to read as MMEngine does, running what files ask for.
+            Defaults to False.
+    """
+    from mmengine.runner import CheckpointLoader
+
+    def load_from_local(filename: str, map_location: Any = None) -> Any:
+        checkpoint = load_foreign(filename, trust, map_location)
+        if isinstance(checkpoint, Mapping) and has_official_names(checkpoint):
+            raise ValueError(f"'{filename}' has the authors' key names: convert it first with "
+                             f'`{CONVERTER} {filename} CONVERTED.pth`')
+        return checkpoint
+
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    if not trust:
+        # the loaders of URLs call torch.load themselves
+        torch.serialization.add_safe_globals(allowed_objects())
+        os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+
+
+def save_checkpoint(checkpoint: Mapping, path: str | Path) -> None:
+    """Write ``dict(state_dict=..., meta=...)`` atomically, as the suffix of the path says.
+
+    Args:
+        checkpoint (Mapping): The checkpoint; a safetensors file keeps these two entries only.
+        path (str | Path): A ``.safetensors`` file, else one for :func:`torch.load`.
+    """
+    path = Path(path).expanduser()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        if path.suffix == '.safetensors':
+            from safetensors.torch import save_file
+            weights = {k: v.contiguous() for k, v in checkpoint['state_dict'].items()}
+            save_file(weights, partial, {'meta': json.dumps(checkpoint.get('meta', {}))})
+        else:
+            torch.save(dict(checkpoint), partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def allowed_objects() -> list[Callable]:
+    """What a checkpoint may name besides what torch's weights-only reader allows anyway."""
+    from mmengine.logging import HistoryBuffer
+
+    def statistic(owner: type, name: str) -> Callable:
+        """The one use of getattr: MMEngine's buffers name their methods."""
+        if owner is not HistoryBuffer or name not in STATISTICS:
+            raise pickle.UnpicklingError(
+                f'GLOBAL getattr({owner!r},{name!r}) was not an allowed global')
+        return getattr(owner, name)
+
+    # NumPy 1 and 2 write different module names
+    reconstruct, scalar = np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0]
+    numpy = [_named(function, f'numpy.{core}.multiarray.{name}')
+             for core in ('core', '_core')
+             for name, function in (('_reconstruct', reconstruct), ('scalar', scalar))]
+    # no 'O': arrays of objects are not needed
+    dtypes = {type(np.dtype(code)) for code in '?bhilqBHILQefdgFDGUS'}
+    return [argparse.Namespace, np.ndarray, np.dtype, *dtypes, *numpy, HistoryBuffer,
+            _named(statistic, 'builtins.getattr'), _named(statistic, '__builtin__.getattr')]
+
+
+def _named(function: Callable, name: str) -> Callable:
+    """The function under the name by which a pickle asks for it."""
+
+    def call(*args):
+        return function(*args)
+
+    call.__module__, _, call.__name__ = name.rpartition('.')
+    call.__qualname__ = call.__name__
+    return call
+
+
+def _refused_object(error: Exception, path: Path) -> str | None:
+    """The object that the weights-only reader refused, or ``None`` if it failed otherwise."""
+    if not isinstance(error, pickle.UnpicklingError):
+        return None
+    if match := re.search(r'GLOBAL (\S+) (?:was not|whose module)', str(error)):
+        return match[1]
+    if zipfile.is_zipfile(path):
+        return None
+    # pickles of newer protocols fail before their first object is named
+    with path.open('rb') as file:
+        return next(_named_in_pickle(file), None)
+
+
+def _named_in_pickle(file) -> Iterator[str]:
+    """Objects that a pickle names, found without loading it; stops at the first bad byte."""
+    strings, memo = [], []
+    try:
+        for opcode, argument, _ in pickletools.genops(file):
+            if opcode.name in ('GLOBAL', 'INST'):
+                yield argument.replace(' ', '.')
+            elif opcode.name == 'STACK_GLOBAL':
+                yield '.'.join(strings[-2:])
+            elif opcode.name == 'MEMOIZE':
+                memo.append(strings[-1] if strings else '')
+            elif opcode.name in ('BINGET', 'LONG_BINGET'):
+                strings.append(memo[argument])
+            elif isinstance(argument, str):
+                strings.append(argument)
+    except (ValueError, IndexError):
+        return
+
+
+def _load_safetensors(path: Path) -> dict:
+    from safetensors import safe_open
+    with safe_open(path, framework='pt') as file:
+        meta = json.loads((file.metadata() or {}).get('meta', '{}'))
+        return dict(state_dict={k: file.get_tensor(k) for k in file.keys()}, meta=meta)
