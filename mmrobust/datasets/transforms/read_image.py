@@ -1,0 +1,86 @@
+"""Reading images for a benchmark: from another folder if asked, and with errors that name them."""
+import os
+import os.path as osp
+from collections.abc import Callable
+from functools import lru_cache
+
+from .corrupt import relative_path
+
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.JPEG', '.JPG', '.PNG')
+
+
+class ImageDecodeError(ValueError):
+    """An image file that cannot be decoded.
+
+    A data loader's worker hands an error on as text, with its traceback; only the last line of
+    it, the sentence itself, is kept.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rstrip().splitlines()[-1].removeprefix(
+            f'{__name__}.{type(self).__name__}: '))
+
+
+@lru_cache(maxsize=4096)
+def _names(folder: str) -> frozenset[str]:
+    return frozenset(os.listdir(folder)) if osp.isdir(folder) else frozenset()
+
+
+def find_corrupted(folder: str, relative: str) -> str:
+    """The file of one image in the folder of a cell; its suffix may differ.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    path = osp.join(folder, relative)
+    names = _names(osp.dirname(path))
+    stem, suffix = osp.splitext(osp.basename(path))
+    for candidate in (suffix, *SUFFIXES):
+        if stem + candidate in names:
+            return osp.join(osp.dirname(path), stem + candidate)
+    raise FileNotFoundError(
+        f'{path} does not exist: make the corrupted copy complete, or leave out its folder to '
+        f'corrupt on the fly.')
+
+
+class ReadImage:
+    """A loading transform, reading from the folder of a cell where one is given.
+
+    Args:
+        load (Callable): The pipeline's own loading transform.
+        root (str): Folder of the original images.
+        folder (str, optional): Folder that holds the same relative paths.
+
+    Raises:
+        ImageDecodeError: If the file is there but cannot be decoded.
+    """
+
+    def __init__(self, load: Callable, root: str | None = None,
+                 folder: str | None = None) -> None:
+        self.load = load
+        self.root = root
+        self.folder = folder
+
+    def __call__(self, results: dict) -> dict:
+        original = results.get('img_path')
+        if self.folder:
+            results['img_path'] = find_corrupted(
+                self.folder, relative_path(original, self.root))
+        path = results.get('img_path')
+        try:
+            loaded = self.load(results)
+        except OSError:
+            raise
+        except Exception as error:
+            raise ImageDecodeError(
+                f'{path} cannot be decoded as an image '
+                f'({str(error).splitlines()[0] if str(error) else type(error).__name__}): '
+                f'replace the file.') from error
+        if loaded is None:
+            raise ImageDecodeError(f'{path} cannot be decoded as an image: replace the file.')
+        if self.folder:
+            loaded['img_path'] = original
+        return loaded
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.load!r}, folder={self.folder!r})'

@@ -1,0 +1,76 @@
+"""Several models on one benchmark, side by side."""
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .files import write_text_atomically
+from .plots import plot_comparison
+from .report import TOTALS, comparison_table
+from .results import load_results
+
+
+def load_models(paths: Sequence[str | Path], names: Sequence[str] | None = None) -> list[dict]:
+    """Read the results files of several models on one benchmark.
+
+    Args:
+        paths (Sequence[str | Path]): Results files; the first is what the others are compared to.
+        names (Sequence[str], optional): What to call the models. Defaults to what the files say,
+            with their folders where they say the same.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If they cannot be compared.
+    """
+    models = [load_results(path) for path in paths]
+    first = models[0]
+    for key in ('benchmark', 'metric'):
+        for path, model in zip(paths, models, strict=True):
+            if model[key] != first[key]:
+                raise ValueError(f'{path} has the {key} {model[key]} and {paths[0]} has '
+                                 f'{first[key]}: compare results of one {key} only.')
+    for path, model in zip(paths, models, strict=True):
+        if not model['cells']:
+            raise ValueError(f'{path} has no finished cell: run the benchmark first.')
+    if names is None:
+        names = [model['model'] for model in models]
+        if len(set(names)) < len(names):
+            folders = [os.path.dirname(os.path.abspath(path)) for path in paths]
+            common = os.path.commonpath(folders)
+            names = [f'{name} ({os.path.relpath(folder, common)})'
+                     for name, folder in zip(names, folders, strict=True)]
+    if len(names) != len(models):
+        raise ValueError(f'{len(names)} names for {len(models)} results files: '
+                         f'give one name for each.')
+    return [{**model, 'model': name} for model, name in zip(models, names, strict=True)]
+
+
+def compare(paths: Sequence[str | Path], out: str | Path | None = None,
+            names: Sequence[str] | None = None) -> str:
+    """Compare models, and write ``comparison.csv`` and ``comparison.png`` where asked.
+
+    Args:
+        paths, names: See :func:`load_models`.
+        out (str | Path, optional): Folder of the files.
+
+    Returns:
+        str: The table.
+    """
+    models = load_models(paths, names)
+    if out is not None:
+        _write_csv(models, Path(out) / 'comparison.csv')
+        plot_comparison(models, Path(out) / 'comparison.png')
+    return comparison_table(models)
+
+
+def _write_csv(models: Sequence[Mapping[str, Any]], path: Path) -> None:
+    rows = [[name, *(model['summary']['types'].get(name) for model in models)]
+            for name in models[0]['summary']['types']]
+    rows += [[name, *(model['summary'].get(name) for model in models)] for name in TOTALS
+             if any(model['summary'].get(name) is not None for model in models)]
+    text = io.StringIO()
+    csv.writer(text, lineterminator='\n').writerows(
+        [['name', *(model['model'] for model in models)], *rows])
+    write_text_atomically(path, text.getvalue())

@@ -1,0 +1,24 @@
+"""Files that are either complete or not there."""
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_atomically(path: str | Path, write: Callable[[str], None]) -> None:
+    """Let ``write(temporary path)`` write a file, then move it to ``path`` in one step.
+
+    The temporary path has the suffix of ``path``.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
+    try:
+        write(str(temporary))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text_atomically(path: str | Path, text: str) -> None:
+    """Write a text file in one step."""
+    write_atomically(path, lambda temporary: Path(temporary).write_text(text, 'utf-8'))

@@ -1,0 +1,204 @@
+"""The test loop that runs a robustness benchmark."""
+import copy
+import os.path as osp
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.evaluator import Evaluator
+from mmengine.registry import DATASETS, LOOPS, TASK_UTILS
+from mmengine.runner import Runner, TestLoop
+from torch.utils.data import DataLoader
+
+from .fingerprint import fingerprint
+from .pictures import PredictionPictures
+from .pipelines import PipelineSwitch
+from .plots import plot_results
+from .progress import Progress, quiet_console
+from .protocols import Cell, get_protocol
+from .report import number, results_table
+from .results import Results, write_csv
+
+
+@LOOPS.register_module(force=True)
+class CorruptionTestLoop(TestLoop):
+    """Test on every cell of a robustness protocol, keeping each as soon as it is finished.
+
+    It takes the config's own test data, pipeline and metrics, and changes only what a cell says.
+    ``results.json``, ``results.csv`` and ``results.png`` land in ``out_dir``. Run again, it goes
+    on with the first unfinished cell.
+
+    Args:
+        runner (Runner): The runner.
+        dataloader (DataLoader or dict): The config's test data loader.
+        evaluator (Evaluator or dict or list): The config's test evaluator.
+        protocol (str): Name of the benchmark, see
+            :func:`mmrobust.evaluation.protocols.get_protocol`.
+        corruptions (str | Iterable[str], optional): Run only these types, groups or cells.
+        severities (int | Sequence[int], optional): Run only these severities.
+        model_name (str, optional): What tables call the model. Defaults to the config's name.
+        metric (str, optional): The metric that table and plot show. Defaults to the evaluator's
+            main one.
+        out_dir (str, optional): Defaults to ``<work_dir>/<protocol>``.
+        show_dir (str, optional): Keep pictures of predictions here, one folder per cell.
+        show_interval (int): Keep the picture of every n-th batch.
+        fp16 (bool): Test under autocast.
+        **options: Options of the protocol, such as ``corrupted_root``, ``seed``, ``data_root``.
+
+    Raises:
+        ValueError: If a name, an option or a severity is unknown.
+        FileNotFoundError: If the ready-made images of a cell are missing.
+        ResultsMismatchError: If the results file belongs to other weights or settings.
+    """
+
+    def __init__(self,
+                 runner: Runner,
+                 dataloader: DataLoader | dict,
+                 evaluator: Evaluator | dict | list,
+                 protocol: str,
+                 corruptions: str | Iterable[str] | None = None,
+                 severities: int | Sequence[int] | None = None,
+                 model_name: str | None = None,
+                 metric: str | None = None,
+                 out_dir: str | None = None,
+                 show_dir: str | None = None,
+                 show_interval: int = 1,
+                 fp16: bool = False,
+                 **options: Any) -> None:
+        self.protocol = get_protocol(protocol, corruptions, severities, **options)
+        self.out_dir = out_dir or osp.join(
+            runner.work_dir, self.protocol.name.replace(',', '+').replace(' ', ''))
+        self._model_name = model_name
+        self._metric = metric
+        self._given = dataloader, evaluator
+        self._pictures = None
+        if show_dir is not None:
+            self._pictures = PredictionPictures(show_dir, show_interval)
+            runner.register_hook(self._pictures)
+        self._attack = None
+        self.fp16 = fp16
+        self._runner = runner
+        self._build(self.protocol.selected[0])
+        if is_main_process():
+            self._switch.check_folders(self.protocol.selected)
+            self._check_datasets()
+
+    def run(self) -> dict:
+        """Run the unfinished cells.
+
+        Returns:
+            dict: The numbers of the summary, such as P, mPC and rPC.
+        """
+        results = self._open_results()
+        todo = [cell for cell in self.protocol.selected if cell.key not in results.cells]
+        finished = len(self.protocol.selected) - len(todo)
+        self.runner.logger.info(
+            f'{self.protocol.name}: {finished} of {len(self.protocol.selected)} cells are '
+            f'finished, results in {self.out_dir}')
+        self._progress = Progress(self.runner.logger, len(todo))
+        for cell in todo:
+            self._enter(cell)
+            self._progress.enter(cell, len(self.dataloader))
+            with quiet_console(self.runner.logger):
+                metrics = super().run()
+            results.add(cell, metrics)
+            if is_main_process():
+                results.write()
+            value = results.cells[cell.key].get(results.metric) if metrics else None
+            self._progress.leave('' if value is None else f'{results.metric} {number(value)}')
+        return self._report(results)
+
+    @torch.no_grad()
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """One batch, attacked first where the cell says so."""
+        if self._attack is not None:
+            model = getattr(self.runner.model, 'module', self.runner.model)
+            data_batch = self._attack(model, data_batch)
+        super().run_iter(idx, data_batch)
+        self._progress.step(idx + 1)
+
+    def _build(self, cell: Cell) -> None:
+        """Build the data loader and the evaluator that the cell needs."""
+        dataloader, evaluator = self._given
+        if isinstance(dataloader, dict):
+            # workers that outlive a cell would go on reading the old one
+            dataloader = {**dataloader, 'persistent_workers': False}
+            if cell.dataset is not None:
+                dataloader['dataset'] = _replace_dataset(dataloader['dataset'], cell)
+                dataloader.update(copy.deepcopy(cell.dataloader or {}))
+        elif cell.dataset is not None or dataloader.persistent_workers:
+            raise ValueError(f'{self.protocol.name} changes what the data loader reads: give the '
+                             f'Runner test_dataloader as a dict.')
+        if cell.evaluator is not None:
+            evaluator = copy.deepcopy(cell.evaluator)
+        super().__init__(self.runner, dataloader, evaluator, self.fp16)
+        self._built = _needs(cell)
+        self._switch = PipelineSwitch(self.dataloader.dataset)
+
+    def _check_datasets(self) -> None:
+        """Let the data sets of all cells say what is missing, without reading them."""
+        for cell in self.protocol.selected:
+            if cell.dataset is not None:
+                DATASETS.build(dict(copy.deepcopy(cell.dataset), lazy_init=True))
+
+    def _enter(self, cell: Cell) -> None:
+        if _needs(cell) != self._built:
+            self._build(cell)
+        self._switch.switch(cell)
+        self._attack = None if cell.attack is None else TASK_UTILS.build(cell.attack)
+        if self._pictures is not None:
+            self._pictures.enter(cell)
+
+    def _open_results(self) -> Results:
+        """The same results, or the same error, on every rank."""
+        opened: list[Any] = [None]
+        if is_main_process():
+            cfg = self.runner.cfg
+            dataloader, evaluator = self._given
+            data = dataloader.get('dataset') if isinstance(dataloader, dict) else None
+            results = Results(
+                self.protocol, osp.join(self.out_dir, 'results.json'),
+                model=self._model_name or Path(getattr(cfg, 'filename', None) or 'model').stem,
+                fingerprint=fingerprint(self.runner.model, cfg.get('model'), data, evaluator,
+                                        self.protocol),
+                metric=self._metric)
+            try:
+                results.resume()
+                opened = [results]
+            except ValueError as error:
+                opened = [error]
+        broadcast_object_list(opened)
+        if isinstance(opened[0], Exception):
+            raise opened[0]
+        return opened[0]
+
+    def _report(self, results: Results) -> dict:
+        content = results.as_dict()
+        if is_main_process() and content['metric']:
+            write_csv(content, osp.join(self.out_dir, 'results.csv'))
+            plot_results(content, osp.join(self.out_dir, 'results.png'))
+            self.runner.logger.info('\n' + results_table(content))
+        return {name: value for name, value in content['summary'].items()
+                if isinstance(value, float)}
+
+
+def _needs(cell: Cell) -> tuple:
+    """What a data loader and an evaluator are built for."""
+    return cell.dataset, cell.dataloader, cell.drop, cell.evaluator
+
+
+def _own_pipeline(dataset: dict) -> list:
+    """Pipeline of a data set config, inside any wrappers."""
+    if 'pipeline' in dataset and 'dataset' not in dataset:
+        return dataset['pipeline']
+    inner = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
+    return _own_pipeline(inner) if isinstance(inner, dict) else []
+
+
+def _replace_dataset(own: dict, cell: Cell) -> dict:
+    """Config of the cell's data set, with the config's pipeline where it has none."""
+    pipeline = [step for step in _own_pipeline(own)
+                if str(step.get('type')).rsplit('.', 1)[-1] not in cell.drop]
+    return copy.deepcopy({'pipeline': pipeline, **cell.dataset})

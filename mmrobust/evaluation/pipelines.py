@@ -1,0 +1,146 @@
+"""Changing what a built test data set reads, wherever in its pipelines the loading is."""
+import copy
+import os.path as osp
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from mmcv.transforms import TRANSFORMS
+
+from mmrobust.datasets.transforms.corrupt import Corrupt, relative_path
+from mmrobust.datasets.transforms.read_image import ReadImage, find_corrupted
+
+from .protocols import Cell
+
+LOADING = re.compile(r'Load\w*Image')
+RESIZING = ('Resize', 'ResizeEdge', 'CenterCrop', 'EfficientNetCenterCrop', 'Pad')
+NESTED = ('transforms', 'subroutines')  # attributes in which wrappers keep their transforms
+
+
+def leaf_datasets(dataset: Any) -> Iterator[Any]:
+    """The data sets with a pipeline of their own inside any wrappers.
+
+    Raises:
+        ValueError: If a data set has no pipeline.
+    """
+    inner = getattr(dataset, 'datasets', None) or [
+        getattr(dataset, name) for name in ('dataset', '_dataset') if hasattr(dataset, name)]
+    if inner:
+        for part in inner:
+            yield from leaf_datasets(part)
+    elif hasattr(getattr(dataset, 'pipeline', None), 'transforms'):
+        yield dataset
+    else:
+        raise ValueError(f'{type(dataset).__name__} has no pipeline into which a corruption '
+                         f"could be inserted: use a data set with MMEngine's pipelines.")
+
+
+def image_root(dataset: Any) -> str | None:
+    """The folder of a data set's images."""
+    prefix = getattr(dataset, 'data_prefix', None) or {}
+    return prefix.get('img_path') or prefix.get('img') or getattr(dataset, 'data_root', None)
+
+
+def cell_folder(cell: Cell) -> str | None:
+    """Folder of the ready-made images of a cell."""
+    if cell.corrupted_root is None:
+        return None
+    return osp.join(cell.corrupted_root, cell.name, str(cell.severity))
+
+
+def replace_loading(transforms: list, edit: Callable[[Any], list]) -> tuple[list, bool]:
+    """Put ``edit(transform)`` in the place of each transform that loads an image, nested or not.
+
+    Returns:
+        tuple[list, bool]: New transforms (the given ones stay as they are), and whether one of
+        them loads an image.
+    """
+    edited, found = [], False
+    for transform in transforms:
+        if any(LOADING.match(cls.__name__) for cls in type(transform).__mro__):
+            edited += edit(transform)
+            found = True
+            continue
+        for name in NESTED:
+            nested = getattr(transform, name, None)
+            compose = hasattr(nested, 'transforms')
+            if not compose and not isinstance(nested, (list, tuple)):
+                continue
+            inner, inner_found = replace_loading(nested.transforms if compose else nested, edit)
+            if inner_found:
+                if compose:
+                    nested = copy.copy(nested)
+                    nested.transforms = inner
+                transform = copy.copy(transform)
+                setattr(transform, name, nested if compose else inner)
+                found = True
+        edited.append(transform)
+    return edited, found
+
+
+class PipelineSwitch:
+    """The pipelines of a test data set, switched from cell to cell.
+
+    Args:
+        dataset: A built data set, wrapped or not.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self._leaves = [(leaf, list(leaf.pipeline.transforms)) for leaf in leaf_datasets(dataset)]
+
+    def switch(self, cell: Cell) -> None:
+        """Make the data set read what the cell asks for.
+
+        Raises:
+            ValueError: If the data set loads no image (file) where the cell needs one.
+        """
+        for leaf, transforms in self._leaves:
+            leaf.pipeline.transforms = self._edited(cell, leaf, transforms)
+
+    @staticmethod
+    def _edited(cell: Cell, leaf: Any, transforms: list) -> list:
+        root = image_root(leaf)
+        inserted = [TRANSFORMS.build(copy.deepcopy(cfg)) for cfg in cell.prepare]
+        if cell.prepare:
+            transforms = [t for t in transforms if type(t).__name__ not in RESIZING]
+        if cell.corruption:
+            inserted.append(Corrupt(root=root, **cell.corruption))
+
+        def edit(loading: Any) -> list:
+            return [ReadImage(loading, root, cell_folder(cell)), *inserted]
+
+        edited, found = replace_loading(transforms, edit)
+        if found:
+            return edited
+        if cell.corrupted_root:
+            raise ValueError(f'{type(leaf).__name__} reads no image files that ready-made images '
+                             f'could replace: leave out their folder to corrupt on the fly.')
+        if not inserted:
+            return transforms
+        if 'img' not in leaf.get_data_info(0):
+            raise ValueError(f'nothing in the test pipeline of {type(leaf).__name__} loads an '
+                             f'image that could be corrupted: begin it with LoadImageFromFile.')
+        if cell.corruption:
+            # data sets of decoded images, such as MMPretrain's CIFAR10, hold RGB
+            inserted[-1].image_order = 'rgb'
+        return inserted + transforms
+
+    def check_folders(self, cells: Iterable[Cell]) -> None:
+        """Make sure that the ready-made images of all cells are there.
+
+        Raises:
+            FileNotFoundError: If a folder or a file is missing.
+        """
+        for cell in cells:
+            folder = cell_folder(cell)
+            if folder is None or cell.severity == 0:
+                continue
+            if not osp.isdir(folder):
+                raise FileNotFoundError(
+                    f'no folder {folder} with the images of {cell}: make the corrupted copy '
+                    f'complete, or choose only corruptions and severities that are there.')
+            for leaf, _ in self._leaves:
+                for index in range(len(leaf)):
+                    path = leaf.get_data_info(index).get('img_path')
+                    if path:
+                        find_corrupted(folder, relative_path(path, image_root(leaf)))

@@ -1,0 +1,172 @@
+"""The results file of a benchmark: one model, every finished cell, and their summary."""
+import csv
+import io
+import json
+import math
+import numbers
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .files import write_text_atomically
+from .protocols import Cell, Protocol
+from .summaries import SUMMARIES
+
+FORMAT = 1
+# Names of main metrics, the first that is there wins; otherwise the first metric of all.
+MAIN_METRICS = ('all_images_together/mIoU', 'mIoU', 'accuracy/top1', 'coco/bbox_mAP', 'mAP',
+                'mDice', 'aAcc')
+
+
+class ResultsMismatchError(ValueError):
+    """A results file that belongs to other weights, another config or another protocol."""
+
+
+def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers (and lists of numbers) among metrics, as JSON knows them; NaN becomes None."""
+    def convert(value: Any) -> Any:
+        if hasattr(value, 'tolist'):  # NumPy and torch, scalars and arrays
+            value = value.tolist()
+        if isinstance(value, (list, tuple)):
+            return [convert(item) for item in value]
+        if isinstance(value, numbers.Integral):
+            return int(value)
+        if isinstance(value, numbers.Real):
+            return round(float(value), 6) if math.isfinite(value) else None  # no float32 tail
+        return NotImplemented
+
+    converted = {name: convert(value) for name, value in metrics.items()}
+    return {name: value for name, value in converted.items() if value is not NotImplemented}
+
+
+def main_metric(metrics: Mapping[str, Any], wanted: str | None = None) -> str:
+    """The metric that tables and plots show.
+
+    Raises:
+        ValueError: If the wanted one is not there, or there is none.
+    """
+    names = [name for name, value in metrics.items() if not isinstance(value, list)]
+    if wanted is not None:
+        if wanted not in names:
+            raise ValueError(f'the evaluator reports no metric {wanted!r}: '
+                             f'choose from {", ".join(names) or "none"}.')
+        return wanted
+    if not names:
+        raise ValueError('the evaluator reports no metric: add one to test_evaluator.')
+    for main in MAIN_METRICS:
+        for name in names:
+            if name == main or name.endswith('/' + main):
+                return name
+    return names[0]
+
+
+class Results:
+    """Finished cells of one model on one protocol, kept in a file.
+
+    Args:
+        protocol (Protocol): The protocol.
+        path (str | Path): The results file, ``.../results.json``.
+        model (str): What tables call the model.
+        fingerprint (dict[str, str]): Part ('weights', 'data', ...) to its digest.
+        metric (str, optional): The metric to show. Defaults to the evaluator's main one.
+    """
+
+    def __init__(self, protocol: Protocol, path: str | Path, model: str,
+                 fingerprint: dict[str, str], metric: str | None = None) -> None:
+        self.protocol = protocol
+        self.path = Path(path)
+        self.model = model
+        self.fingerprint = fingerprint
+        self._metric = metric
+        self.cells: dict[tuple[str, int], dict[str, Any]] = {}
+
+    def resume(self) -> None:
+        """Take over the finished cells of the file, if there is one.
+
+        Raises:
+            ResultsMismatchError: If it is another model's, config's or protocol's.
+            ValueError: If it is no results file.
+        """
+        if not self.path.exists():
+            return
+        stored = load_results(self.path)
+        stored_parts = {'benchmark': stored['benchmark'], **stored['fingerprint']}
+        own = {'benchmark': self.protocol.name, **self.fingerprint}
+        other = [part for part in own if stored_parts.get(part) != own[part]]
+        if other:
+            raise ResultsMismatchError(
+                f'{self.path} holds results of {stored["model"]} with another '
+                f'{" and another ".join(other)}: choose another output folder '
+                f'(out_dir) or remove the file.')
+        self.cells = {(cell['name'], cell['severity']): cell['metrics']
+                      for cell in stored['cells']}
+
+    def add(self, cell: Cell, metrics: Mapping[str, Any]) -> None:
+        """Keep the metrics of a cell.
+
+        Raises:
+            ValueError: If the wanted metric is not among them.
+        """
+        metrics = plain_metrics(metrics)
+        if self._metric is not None:
+            main_metric(metrics, self._metric)
+        self.cells[cell.key] = metrics
+
+    @property
+    def metric(self) -> str:
+        """The metric to show."""
+        return main_metric(next(iter(self.cells.values())), self._metric)
+
+    def as_dict(self) -> dict:
+        """The content of the file. It depends on the results only, not on when and how they
+        were gathered."""
+        expected = [cell.key for cell in self.protocol.cells]
+        finished = [key for key in expected if key in self.cells]
+        metrics = any(self.cells.values())
+        return dict(
+            format=FORMAT, benchmark=self.protocol.name, model=self.model,
+            metric=self.metric if metrics else None,
+            finished=len(finished), expected=len(expected), fingerprint=self.fingerprint,
+            layout=self.protocol.layout(),
+            summary=SUMMARIES[self.protocol.summary](
+                self.protocol, self.cells, self.metric) if metrics else {},
+            cells=[dict(heading=self.protocol.heading(name), name=name, severity=severity,
+                        metrics=self.cells[name, severity]) for name, severity in finished])
+
+    def write(self) -> None:
+        """Write the file in one step."""
+        write_text_atomically(self.path, json.dumps(self.as_dict(), indent=1) + '\n')
+
+
+def load_results(path: str | Path) -> dict:
+    """Read a results file.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is no results file of this version.
+    """
+    if not os.path.exists(path):
+        raise FileNotFoundError(f'no results file {path}: run the benchmark first.')
+    try:
+        content = json.loads(Path(path).read_text('utf-8'))
+        if content['format'] != FORMAT:
+            raise ValueError(f'format {content["format"]} instead of {FORMAT}')
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{path} is not a results file of this version '
+                         f'({type(error).__name__}: {error}): remove it.') from error
+    return content
+
+
+def write_csv(results: Mapping[str, Any], path: str | Path) -> None:
+    """Write a results file's cells as a table with one row per cell."""
+    cells = results['cells']
+    metrics = list(dict.fromkeys(name for cell in cells for name, value in cell['metrics'].items()
+                                 if not isinstance(value, list)))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(['benchmark', 'model', 'heading', 'name', 'severity', *metrics])
+    for cell in cells:
+        writer.writerow([results['benchmark'], results['model'], cell['heading'], cell['name'],
+                         cell['severity'], *(cell['metrics'].get(name) for name in metrics)])
+    write_text_atomically(path, text.getvalue())

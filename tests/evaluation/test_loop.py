@@ -1,0 +1,195 @@
+import json
+import os
+import shutil
+import signal
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.registry import TASK_UTILS
+from mmengine.runner import Runner
+
+from mmrobust.corruptions import corrupt
+from mmrobust.corruptions.seeding import image_seed
+from mmrobust.evaluation import apply_benchmark
+from mmrobust.evaluation.loop import CorruptionTestLoop
+from mmrobust.evaluation.protocols import PROTOCOLS, Cell, Protocol
+from mmrobust.evaluation.results import ResultsMismatchError
+
+FEW = 'gaussian_noise,fog'
+
+
+def cells(results, metric='mIoU'):
+    return {(cell['name'], cell['severity']): cell['metrics'][metric]
+            for cell in results['cells']}
+
+
+def test_runs_every_cell_of_a_foreign_config(benchmark, tmp_path):
+    numbers, results = benchmark('cityscapes-c', corruptions=FEW, show_dir=str(tmp_path / 'show'))
+    values = cells(results)
+    assert list(values) == [('clean', 0), *(('gaussian_noise', s) for s in (1, 2, 3)),
+                            *(('fog', s) for s in range(1, 6))]
+    assert numbers['P'] == values['clean', 0] > 30
+    assert len(set(values.values())) > 4, 'the corruptions change the predictions'
+    assert values['fog', 5] < values['clean', 0]
+    assert (results['finished'], results['expected']) == (9, 73)
+    assert results['summary']['mPC'] is None
+    means = [np.mean([values['gaussian_noise', s] for s in (1, 2, 3)]),
+             np.mean([values['fog', s] for s in range(1, 6)])]
+    assert numbers['mPC_finished'] == pytest.approx(np.mean(means))
+    rows = (tmp_path / 'out/results.csv').read_text().splitlines()
+    assert rows[0].startswith('benchmark,model,heading,name,severity')
+    assert len(rows) == 1 + 9
+    assert cv2.imread(str(tmp_path / 'out/results.png')) is not None
+    shown = sorted(p.relative_to(tmp_path / 'show').as_posix()
+                   for p in (tmp_path / 'show').rglob('*.png'))
+    assert len(shown) == 9 * 3 and 'fog/5/a_0_leftImg8bit.png' in shown
+
+
+def test_clean_cell_equals_the_ordinary_test(benchmark, segmenter, checkpoint):
+    cfg = Config.fromfile(segmenter)
+    cfg.work_dir = str(checkpoint.parent)
+    cfg.load_from = str(checkpoint)
+    plain = Runner.from_cfg(cfg).test()
+    numbers, _ = benchmark('fog', severities=1)
+    assert numbers['P'] == pytest.approx(plain['mIoU'])
+
+
+def test_config_inheritance_is_the_flag(benchmark, segmenter, tmp_path, repo):
+    flagged = Config.fromfile(segmenter)
+    apply_benchmark(flagged, 'cityscapes-c')
+    child = tmp_path / 'child.py'
+    child.write_text(f'_base_ = [{str(segmenter)!r}, '
+                     f'{str(repo / "configs/_base_/benchmarks/cityscapes_c.py")!r}]\n'
+                     f'test_cfg = _base_.benchmark\n')
+    assert Config.fromfile(child).test_cfg == flagged.test_cfg
+
+
+def test_goes_on_where_it_stopped(benchmark, tmp_path, monkeypatch):
+    _, whole = benchmark(FEW)
+    _, part = benchmark(FEW, corruptions='fog', out_dir='other')
+    assert part['finished'] == 6 < whole['finished'] == 11
+    entered = []
+    enter = CorruptionTestLoop._enter
+    monkeypatch.setattr(CorruptionTestLoop, '_enter',
+                        lambda self, cell: (entered.append(cell.name), enter(self, cell)))
+    benchmark(FEW, out_dir='other')
+    assert entered == ['gaussian_noise'] * 5
+    assert (tmp_path / 'other/results.json').read_bytes() == \
+        (tmp_path / 'out/results.json').read_bytes()
+
+
+def test_killed_in_a_cell_and_two_processes_give_the_same_file(
+        segmenter, checkpoint, benchmark, run_benchmark, tmp_path):
+    def run(out, *options, **kwargs):
+        return run_benchmark(
+            segmenter, tmp_path / 'work', 'noise', f'checkpoint={checkpoint}', 'severities=1,2',
+            'corruptions=shot_noise', f'out_dir={tmp_path / out}', *options, **kwargs)
+
+    killed = run('killed', 'kill_at=2,1')
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert json.loads((tmp_path / 'killed/results.json').read_text())['finished'] == 2
+    two = run('two', processes=2)
+    assert two.returncode == 0, two.stderr[-2000:]
+    for out in ('killed', 'whole'):
+        benchmark('noise', corruptions='shot_noise', severities=[1, 2], out_dir=out)
+    whole = (tmp_path / 'whole/results.json').read_bytes()
+    assert (tmp_path / 'killed/results.json').read_bytes() == whole
+    assert (tmp_path / 'two/results.json').read_bytes() == whole
+
+
+def test_refuses_other_weights_and_settings(benchmark, segmenter):
+    benchmark('fog', severities=1)
+    with pytest.raises(ResultsMismatchError, match='another weights: choose another output'):
+        benchmark('fog', severities=1, checkpoint=None)
+    with pytest.raises(ResultsMismatchError, match='another protocol'):
+        benchmark('fog', severities=1, seed=1)
+    with pytest.raises(ResultsMismatchError, match='another benchmark and another protocol'):
+        benchmark('snow', severities=1)
+    cfg = Config.fromfile(segmenter)
+    cfg.test_dataloader.dataset.pipeline[1].scale = (32, 32)
+    with pytest.raises(ResultsMismatchError, match='another data'):
+        benchmark('fog', severities=1, cfg=cfg)
+    cfg = Config.fromfile(segmenter)
+    cfg.test_dataloader.num_workers = 1
+    benchmark('fog', severities=2, cfg=cfg)
+
+
+def test_persistent_workers_see_every_cell(benchmark, segmenter):
+    cfg = Config.fromfile(segmenter)
+    cfg.test_dataloader.update(num_workers=1, persistent_workers=True)
+    _, own = benchmark('contrast', severities=[1, 3], cfg=cfg)
+    _, without = benchmark('contrast', severities=[1, 3], out_dir='without')
+    assert cells(own, 'aAcc') == cells(without, 'aAcc')
+    assert len(set(cells(own, 'aAcc').values())) == 3
+
+
+def test_ready_made_images_equal_those_made_on_the_fly(benchmark, scenes, tmp_path):
+    folder = scenes / 'leftImg8bit/val'
+    for path in folder.rglob('*.png'):
+        relative = path.relative_to(folder)
+        made = corrupt(cv2.imread(str(path))[..., ::-1], 'fog', 3,
+                       seed=image_seed(relative.as_posix(), 'fog', 3))
+        target = tmp_path / 'c/fog/3' / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(target), made[..., ::-1])
+    _, read = benchmark('fog', severities=3, corrupted_root=str(tmp_path / 'c'), out_dir='read')
+    _, made = benchmark('fog', severities=3)
+    assert cells(read) == cells(made)
+
+
+def test_missing_ready_made_images_are_named_before_work_starts(benchmark, scenes, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'no folder .*fog.3 with the images of fog, sev'):
+        benchmark('fog', severities=3, corrupted_root=str(tmp_path / 'c'))
+    shutil.copytree(scenes / 'leftImg8bit/val', tmp_path / 'c/fog/3')
+    os.remove(tmp_path / 'c/fog/3/aachen/a_1_leftImg8bit.png')
+    with pytest.raises(FileNotFoundError, match='a_1_leftImg8bit.png does not exist'):
+        benchmark('fog', severities=3, corrupted_root=str(tmp_path / 'c'))
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_undecodable_image_is_named(benchmark, segmenter, scenes, tmp_path, workers):
+    root = tmp_path / 'scenes'
+    shutil.copytree(scenes, root)
+    broken = root / 'leftImg8bit/val/aachen/a_1_leftImg8bit.png'
+    broken.write_bytes(broken.read_bytes()[:200])
+    cfg = Config.fromfile(segmenter)
+    cfg.test_dataloader.dataset.data_root = str(root)
+    cfg.test_dataloader.num_workers = workers
+    with pytest.raises(ValueError, match=r'a_1_leftImg8bit.png cannot be decoded .*\.$') as error:
+        benchmark('fog', cfg=cfg)
+    assert '\n' not in str(error.value)
+
+
+def test_show_other_metric(benchmark):
+    _, results = benchmark('fog', severities=1, metric='aAcc')
+    assert results['metric'] == 'aAcc'
+    with pytest.raises(ValueError, match="no metric 'top1': choose from aAcc, mIoU, mAcc"):
+        benchmark('fog', severities=1, metric='top1', out_dir='other')
+
+
+def test_attack_sees_model_and_batch(benchmark, monkeypatch):
+    """A cell may change the batch by an attack instead of the data."""
+    class Blackout:
+        def __call__(self, model, data_batch):
+            assert hasattr(model, 'data_preprocessor')
+            return {**data_batch, 'inputs': [0 * image for image in data_batch['inputs']]}
+
+    monkeypatch.setitem(TASK_UTILS.module_dict, 'Blackout', Blackout)
+    monkeypatch.setitem(PROTOCOLS, 'blackout', lambda: Protocol(
+        'blackout', (Cell('clean'), Cell('black', 1, attack=dict(type='Blackout')))))
+    numbers, results = benchmark('blackout')
+    assert numbers['mPC'] < numbers['P']
+    assert results['finished'] == results['expected'] == 2
+
+
+def test_apply_benchmark_needs_data(segmenter):
+    cfg = Config.fromfile(segmenter)
+    cfg.val_evaluator = cfg.pop('test_evaluator')
+    apply_benchmark(cfg, 'fog')
+    assert cfg.test_evaluator == cfg.val_evaluator
+    cfg.pop('test_dataloader')
+    with pytest.raises(ValueError, match='neither test_dataloader nor val_dataloader'):
+        apply_benchmark(cfg, 'fog')
