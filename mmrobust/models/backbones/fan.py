@@ -38,16 +38,18 @@ class FANBlock(nn.Module):
         layer_scale (float): Initial value of g1 and g2. Defaults to 1.
         tap (dict, optional): Arguments of :class:`TokenAwareAvgPooling`; ``None`` for a plain
             block. Defaults to None.
+        patch_reasoning (bool): See :class:`SelfAttention`. Defaults to False.
     """
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4., qkv_bias: bool = True,
-                 drop_path_rate: float = 0., layer_scale: float = 1., tap: dict | None = None):
+                 drop_path_rate: float = 0., layer_scale: float = 1., tap: dict | None = None,
+                 patch_reasoning: bool = False):
         super().__init__()
         self.gamma1 = nn.Parameter(torch.full((dim,), layer_scale))
         self.gamma2 = nn.Parameter(torch.full((dim,), layer_scale))
         self.tap = TokenAwareAvgPooling(dim, **tap) if tap is not None else None
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = SelfAttention(dim, num_heads, qkv_bias)
+        self.attn = SelfAttention(dim, num_heads, qkv_bias, patch_reasoning)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = ChannelProcessing(dim, num_heads, mlp_ratio)
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
@@ -55,7 +57,7 @@ class FANBlock(nn.Module):
     def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
         """(B, H * W, C) to (B, H * W, C)."""
         pooled = x if self.tap is None else to_tokens(self.tap(to_map(x, hw)))
-        x = x + self.drop_path(self.gamma1 * self.attn(self.norm1(pooled)))
+        x = x + self.drop_path(self.gamma1 * self.attn(self.norm1(pooled), hw))
         return x + self.drop_path(self.gamma2 * self.mlp(self.norm2(x), hw))
 
 
@@ -101,6 +103,8 @@ class FAN(BaseModule):
         tap (dict, optional): ``dict(num_branches=4)`` puts token-aware average pooling in front
             of every self-attention; see :class:`TokenAwareAvgPooling` for its options.
             ``None`` is the plain model. Defaults to None.
+        patch_reasoning (bool): Compute queries, keys and values by convolutions, as AFAT's
+            variant does. Defaults to False.
         out_type (str): ``'featmap'`` returns maps for dense prediction, ``'cls_token'`` the
             normalised class token (B, C) for a linear classification head.
             Defaults to ``'featmap'``.
@@ -139,6 +143,7 @@ class FAN(BaseModule):
     def __init__(self,
                  arch: str | dict = 'base_hybrid',
                  tap: dict | None = None,
+                 patch_reasoning: bool = False,
                  out_type: str = 'featmap',
                  out_indices: Sequence[int] | None = None,
                  in_channels: int = 3,
@@ -177,7 +182,8 @@ class FAN(BaseModule):
             self.patch_embed = ConvPatchEmbed(in_channels, widths[0], arch['patch_size'])
         self.pos_embed = FourierPositionEncoding(widths[0], paired_frequencies)
         self.blocks = nn.ModuleList(
-            FANBlock(width, num_heads, mlp_ratio, qkv_bias, drop_path_rate, layer_scale, tap)
+            FANBlock(width, num_heads, mlp_ratio, qkv_bias, drop_path_rate, layer_scale, tap,
+                     patch_reasoning)
             for depth, width, num_heads in zip(depths, widths, heads, strict=True)
             for _ in range(depth))
         # after which block the width changes

@@ -34,15 +34,17 @@ class RVTBlock(nn.Module):
         mask_tokens (int): See :class:`PositionAwareAttention`. Defaults to 0.
         tap (dict, optional): Arguments of :class:`TokenAwareAvgPooling`; ``None`` for a plain
             block. Defaults to None.
+        patch_reasoning (bool): See :class:`PositionAwareAttention`. Defaults to False.
     """
 
     def __init__(self, dim: int, num_heads: int, mlp: str = 'conv', mlp_ratio: float = 4.,
                  qkv_bias: bool = True, drop_path_rate: float = 0., mask_tokens: int = 0,
-                 tap: dict | None = None):
+                 tap: dict | None = None, patch_reasoning: bool = False):
         super().__init__()
         self.tap = TokenAwareAvgPooling(dim, **tap) if tap is not None else None
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = PositionAwareAttention(dim, num_heads, qkv_bias, mask_tokens)
+        self.attn = PositionAwareAttention(dim, num_heads, qkv_bias, mask_tokens,
+                                           patch_reasoning)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = MLPS[mlp](dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
@@ -50,7 +52,7 @@ class RVTBlock(nn.Module):
     def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
         """(B, H * W, C) to (B, H * W, C)."""
         pooled = x if self.tap is None else to_tokens(self.tap(to_map(x, hw)))
-        x = x + self.drop_path(self.attn(self.norm1(pooled)))
+        x = x + self.drop_path(self.attn(self.norm1(pooled), hw))
         return x + self.drop_path(self.mlp(self.norm2(x), hw))
 
 
@@ -124,6 +126,8 @@ class RVT(BaseModule):
             parameter counts of RVT-B* (91.8M, with TAP 92.1M) are those of
             ``arch='base_plus', masked_blocks=12``.
         mask_tokens (int): Positions that a mask knows. Defaults to 196, a 224 x 224 image.
+        patch_reasoning (bool): Compute queries, keys and values by convolutions, as the released
+            tiny and base models of AFAT do. Defaults to False.
         out_type (str): ``'featmap'`` returns maps, ``'avg_featmap'`` the normalised mean of the
             last tokens (B, C) for a linear classification head. Defaults to ``'featmap'``.
         out_indices (Sequence[int]): Blocks, counted over all stages, whose tokens are returned
@@ -155,6 +159,7 @@ class RVT(BaseModule):
                  mlp: str | None = None,
                  masked_blocks: int | None = None,
                  mask_tokens: int = 196,
+                 patch_reasoning: bool = False,
                  out_type: str = 'featmap',
                  out_indices: Sequence[int] = (-1,),
                  in_channels: int = 3,
@@ -197,7 +202,8 @@ class RVT(BaseModule):
             self.transformers.append(nn.ModuleDict(dict(blocks=nn.ModuleList(
                 RVTBlock(width, num_heads, mlp, mlp_ratio, qkv_bias,
                          drop_path_rate * (first + i) / num_blocks,
-                         mask_tokens if first + i < masked_blocks else 0, tap)
+                         mask_tokens if first + i < masked_blocks else 0, tap,
+                         patch_reasoning)
                 for i in range(depth)))))
         self.pools = nn.ModuleList(
             TokenPooling(*pair) for pair in zip(widths[:-1], widths[1:], strict=True))

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .listening import attend
+from .patch_reasoning import PatchReasoning
 from .tokens import merge_heads, split_heads
 
 
@@ -24,20 +25,30 @@ class SelfAttention(nn.Module):
         dim (int): Width C of the tokens.
         num_heads (int): Number of heads; divides C.
         qkv_bias (bool): Whether queries, keys and values have biases. Defaults to True.
+        patch_reasoning (bool): Compute queries, keys and values by :class:`PatchReasoning`.
+            Defaults to False.
     """
 
-    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True):
+    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True,
+                 patch_reasoning: bool = False):
         super().__init__()
         check_heads(dim, num_heads)
         self.num_heads = num_heads
-        self.q = nn.Linear(dim, dim, bias=qkv_bias)
-        self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
+        if patch_reasoning:
+            self.patch_reasoning = PatchReasoning(dim)
+        else:
+            self.patch_reasoning = None
+            self.q = nn.Linear(dim, dim, bias=qkv_bias)
+            self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) to (B, N, C)."""
-        k, v = self.kv(x).chunk(2, dim=-1)
-        q, k, v = (split_heads(t, self.num_heads) for t in (self.q(x), k, v))
+    def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
+        """(B, H * W, C) to (B, H * W, C)."""
+        if self.patch_reasoning is None:
+            q, (k, v) = self.q(x), self.kv(x).chunk(2, dim=-1)
+        else:
+            q, k, v = self.patch_reasoning(x, hw).chunk(3, dim=-1)
+        q, k, v = (split_heads(t, self.num_heads) for t in (q, k, v))
         return self.proj(merge_heads(attend(q, k, v)))
 
 

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from .attention import check_heads
 from .listening import attend
+from .patch_reasoning import PatchReasoning
 from .tokens import merge_heads, split_heads
 
 
@@ -20,13 +21,20 @@ class PositionAwareAttention(nn.Module):
         qkv_bias (bool): Whether queries, keys and values have biases. Defaults to True.
         mask_tokens (int): Number T of positions that the mask knows; 0 for plain attention.
             Defaults to 0.
+        patch_reasoning (bool): Compute queries, keys and values by :class:`PatchReasoning`.
+            Defaults to False.
     """
 
-    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, mask_tokens: int = 0):
+    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, mask_tokens: int = 0,
+                 patch_reasoning: bool = False):
         super().__init__()
         check_heads(dim, num_heads)
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        if patch_reasoning:
+            self.patch_reasoning = PatchReasoning(dim)
+        else:
+            self.patch_reasoning = None
+            self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         if mask_tokens:
             self.att_mask = nn.Parameter(torch.empty(num_heads, mask_tokens, mask_tokens))
@@ -50,8 +58,9 @@ class PositionAwareAttention(nn.Module):
                 f'train one with mask_tokens={num_tokens}')
         return self.att_mask[:, :num_tokens, :num_tokens].sigmoid()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) to (B, N, C)."""
+    def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
+        """(B, H * W, C) to (B, H * W, C)."""
         mask = self.logit_mask(x.shape[1])
-        q, k, v = (split_heads(t, self.num_heads) for t in self.qkv(x).chunk(3, dim=-1))
+        qkv = self.qkv(x) if self.patch_reasoning is None else self.patch_reasoning(x, hw)
+        q, k, v = (split_heads(t, self.num_heads) for t in qkv.chunk(3, dim=-1))
         return self.proj(merge_heads(attend(q, k, v, logit_mask=mask)))
