@@ -5,6 +5,7 @@ import os
 import pickle
 import pickletools
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -46,19 +47,20 @@ def load_foreign(path: str | Path, trust: bool = False, map_location: Any = 'cpu
     try:
         if path.suffix == '.safetensors':
             return _load_safetensors(path)
-        with torch.serialization.safe_globals(allowed_objects()):
+        with torch.serialization.safe_globals(allowed_objects()), warnings.catch_warnings():
+            warnings.filterwarnings('ignore', 'Detected pickle protocol')
             return torch.load(path, map_location=map_location, weights_only=True)
-    except (OSError, MemoryError, torch.OutOfMemoryError):
+    except (PermissionError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # damaged bytes can raise anything
-        needed = _refused_object(error, path)
-        if needed is None:
+        needed = _refused_objects(error, path)
+        if not needed:
             raise ValueError(f"'{path}' is damaged or no checkpoint ({type(error).__name__}): "
                              'fetch or write it again') from error
         if not trust:
             raise ValueError(
-                f"'{path}' asks to run {needed}, which no checkpoint of weights needs: if you "
-                'trust where the file comes from, --trust runs it') from None
+                f"'{path}' asks to run {', '.join(needed)}, which no checkpoint of weights "
+                'needs: if you trust where the file comes from, --trust runs it') from None
     return torch.load(path, map_location=map_location, weights_only=False)
 
 
@@ -118,8 +120,9 @@ def allowed_objects() -> list[Callable]:
     def statistic(owner: type, name: str) -> Callable:
         """The one use of getattr: MMEngine's buffers name their methods."""
         if owner is not HistoryBuffer or name not in STATISTICS:
-            raise pickle.UnpicklingError(
-                f'GLOBAL getattr({owner!r},{name!r}) was not an allowed global')
+            owner = getattr(owner, '__name__', type(owner).__name__)
+            raise pickle.UnpicklingError(f'GLOBAL getattr({owner},{name}) was not an allowed '
+                                         'global by default.')
         return getattr(owner, name)
 
     # NumPy 1 and 2 write different module names
@@ -144,17 +147,17 @@ def _named(function: Callable, name: str) -> Callable:
     return call
 
 
-def _refused_object(error: Exception, path: Path) -> str | None:
-    """The object that the weights-only reader refused, or ``None`` if it failed otherwise."""
+def _refused_objects(error: Exception, path: Path) -> list[str]:
+    """What the weights-only reader refused to run; nothing if it failed otherwise."""
     if not isinstance(error, pickle.UnpicklingError):
-        return None
-    if match := re.search(r'GLOBAL (\S+) (?:was not|whose module)', str(error)):
-        return match[1]
-    if zipfile.is_zipfile(path):
-        return None
-    # pickles of newer protocols fail before their first object is named
-    with path.open('rb') as file:
-        return next(_named_in_pickle(file), None)
+        return []
+    refused = re.findall(r'GLOBAL (\S+) (?:was not|whose module)', str(error))[:1]
+    if not zipfile.is_zipfile(path):
+        # a bare pickle: the reader stops before, or long before, the object that matters
+        with path.open('rb') as file:
+            refused += [name for name in _named_in_pickle(file)
+                        if not name.startswith(('torch.', 'collections.', '_codecs.'))]
+    return list(dict.fromkeys(refused))
 
 
 def _named_in_pickle(file) -> Iterator[str]:
