@@ -61,6 +61,7 @@ class CIFAR10C(BaseDataset):
                  corruption: str,
                  severity: int,
                  pipeline: Sequence = (),
+                 lazy_init: bool = False,
                  **kwargs) -> None:
         if severity not in range(1, 6):
             raise ValueError(f'severity must be an integer from 1 to 5, got {severity!r}.')
@@ -68,18 +69,24 @@ class CIFAR10C(BaseDataset):
         self.severity = severity
         rest = without_loading(pipeline)
         self.bgr = len(rest) < len(pipeline)
-        super().__init__(
-            ann_file='', data_root=data_root, pipeline=rest, **{'test_mode': True, **kwargs})
+        super().__init__(ann_file='', data_root=data_root, pipeline=rest, lazy_init=True,
+                         **{'test_mode': True, **kwargs})
+        self._open()  # a benchmark builds its data sets lazily to learn early what is missing
+        if not lazy_init:
+            self.full_init()
+
+    def _open(self) -> tuple[np.ndarray, np.ndarray]:
+        root = Path(self.data_root).expanduser()
+        return (_load(root / f'{self.corruption}.npy', IMAGES_SHAPE),
+                _load(root / 'labels.npy', IMAGES_SHAPE[:1]))
 
     def load_data_list(self) -> list[dict]:
         """Load the images and labels of the cell."""
-        root = Path(self.data_root).expanduser()
-        images = _load(root / f'{self.corruption}.npy', IMAGES_SHAPE)
-        labels = _load(root / 'labels.npy', IMAGES_SHAPE[:1])
+        images, labels = self._open()
         num_classes = len(self.metainfo['classes'])
         if labels.max() >= num_classes:
             raise ValueError(
-                f'{root / "labels.npy"} holds labels up to {labels.max()}, '
+                f'{self.data_root}/labels.npy holds labels up to {labels.max()}, '
                 f'{type(self).__name__} has {num_classes} classes: it belongs to another data set.')
         rows = slice((self.severity - 1) * ROWS_PER_SEVERITY, self.severity * ROWS_PER_SEVERITY)
         step = -1 if self.bgr else 1

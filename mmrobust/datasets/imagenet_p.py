@@ -9,14 +9,8 @@ from mmengine.dataset import default_collate
 from mmengine.registry import DATASETS
 
 from .imagenet_variants import WnidFolders
+from .perturbations import DEFAULT_NUM_FRAMES, EXTRA_PERTURBATIONS, NUM_FRAMES, PERTURBATIONS
 from .pipeline import without_loading
-
-# the perturbations of the benchmark, then those kept for validation
-PERTURBATIONS = ('gaussian_noise', 'shot_noise', 'motion_blur', 'zoom_blur', 'snow', 'brightness',
-                 'translate', 'rotate', 'tilt', 'scale')
-EXTRA_PERTURBATIONS = ('speckle_noise', 'gaussian_blur', 'spatter', 'shear')
-NUM_FRAMES = {'translate': 41}
-DEFAULT_NUM_FRAMES = 31
 
 
 def read_frames(path: str, num_frames: int | None = None) -> list[np.ndarray]:

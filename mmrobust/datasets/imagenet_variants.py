@@ -39,17 +39,21 @@ class WnidFolders(ImageNet):
     class_set: ClassVar[str] = 'imagenet'
     num_images: ClassVar[int | None] = None
 
-    def __init__(self, data_root: str, complete: bool = True, **kwargs) -> None:
+    def __init__(self, data_root: str, complete: bool = True, lazy_init: bool = False,
+                 **kwargs) -> None:
         self.complete = complete
-        super().__init__(data_root=data_root, **{'test_mode': True, **kwargs})
+        super().__init__(data_root=data_root, lazy_init=True, **{'test_mode': True, **kwargs})
+        # a benchmark builds its data sets lazily to learn early what is missing
+        if not get_file_backend(self.img_prefix, enable_singleton=True).isdir(self.img_prefix):
+            raise FileNotFoundError(
+                f'{type(self).__name__} finds no folder {self.img_prefix}: it should hold the '
+                f'class folders, {WNIDS[0]} and the like.')
+        if not lazy_init:
+            self.full_init()
 
     def _find_samples(self) -> list[tuple[str, int]]:
         name, root = type(self).__name__, self.img_prefix
         backend = get_file_backend(root, enable_singleton=True)
-        if not backend.isdir(root):
-            raise FileNotFoundError(
-                f'{name} finds no folder {root}: it should hold the class folders, '
-                f'{WNIDS[0]} and the like.')
         labels = {WNIDS[index]: index for index in class_indices(self.class_set)}
         # archives made on some systems add folders of their own
         present = [f for f in find_folders(root, backend)[0] if not f.startswith(('.', '__'))]

@@ -72,8 +72,8 @@ def results_table(results: Mapping[str, Any]) -> str:
             ) -> list[str]:
         return [heading, name, *(at or [''] * len(severities)), mean, *([error] if errors else [])]
 
-    rows: list[Row] = [row('', '', list(map(str, severities)), 'mean' if severities else value_label(results),
-                           'CE')]
+    rows: list[Row] = [row('', '', list(map(str, severities)),
+                           'mean' if severities else value_label(results), 'CE')]
     if (CLEAN, 0) in values:
         rows += [None, row(CLEAN, '', mean=number(values[CLEAN, 0]))]
     for heading, names in rows_of.items():
