@@ -1,0 +1,36 @@
+# `make demo` and `make test` set up everything on first use; every target shares the step `env`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO := work_dirs/demo
+DEMO_CONFIG := configs/fan_demo_tap_adl_streets.py
+
+.PHONY: env demo test lint clean
+.DEFAULT_GOAL := test
+
+env: $(INSTALLED)
+
+$(INSTALLED): setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[mm,dev]'
+	touch $@
+
+# trains a small FAN with TAP and ADL on generated street scenes, tests it, and measures its
+# robustness; interrupted and repeated, it goes on where it was
+demo: env
+	$(BIN)/python tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO) --resume
+	$(BIN)/python tools/test.py $(DEMO_CONFIG) $(DEMO)/final.pth --work-dir $(DEMO) \
+		--show-dir $(DEMO)/pictures
+	$(BIN)/python tools/test.py $(DEMO_CONFIG) $(DEMO)/final.pth --work-dir $(DEMO) \
+		--benchmark cityscapes-c --severities 3
+
+test: env
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+
+lint: env
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf build dist *.egg-info mmrobust/.mim
