@@ -1,0 +1,4 @@
+_base_ = './rvt_b_plus_imagenet.py'
+
+model = dict(
+    diversification=dict(type='AttentionDiversificationLoss', tau=2.0, loss_weight=1.0))

@@ -1,0 +1,11 @@
+# RVT-S* on CIFAR-10 at 224 x 224: AFAT's 200 epochs, total batch 128.
+_base_ = [
+    '_base_/models/rvt_s.py', '_base_/datasets/cifar10_224.py', '_base_/schedules/cifar_200e.py',
+    '_base_/default_runtime_cls.py'
+]
+model = dict(
+    type='RobustModel',
+    host='mmpretrain.ImageClassifier',
+    augmentation=dict(type='PatchAugmentation'),
+    backbone=dict(arch='small_plus'),
+    head=dict(num_classes=10))

@@ -1,0 +1,8 @@
+# RVT-S*: position-aware attention scaling and patch-wise augmentation.
+_base_ = './rvt_s_imagenet.py'
+
+model = dict(
+    type='RobustModel',
+    host='mmpretrain.ImageClassifier',
+    augmentation=dict(type='PatchAugmentation'),
+    backbone=dict(arch='small_plus'))

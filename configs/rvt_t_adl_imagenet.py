@@ -1,0 +1,6 @@
+_base_ = './rvt_t_imagenet.py'
+
+model = dict(
+    type='RobustModel',
+    host='mmpretrain.ImageClassifier',
+    diversification=dict(type='AttentionDiversificationLoss', tau=2.0, loss_weight=1.0))

@@ -1,0 +1,4 @@
+_base_ = './rvt_t_imagenet.py'
+
+model = dict(
+    backbone=dict(tap=dict(num_branches=4)))
