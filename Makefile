@@ -21,9 +21,9 @@ $(INSTALLED): setup.py
 # robustness; interrupted and repeated, it goes on where it was
 demo: env
 	$(BIN)/python tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO) --resume
-	$(BIN)/python tools/test.py $(DEMO_CONFIG) $(DEMO)/final.pth --work-dir $(DEMO) \
+	$(BIN)/python tools/test.py $(DEMO_CONFIG) $(DEMO) --work-dir $(DEMO) \
 		--show-dir $(DEMO)/pictures
-	$(BIN)/python tools/test.py $(DEMO_CONFIG) $(DEMO)/final.pth --work-dir $(DEMO) \
+	$(BIN)/python tools/test.py $(DEMO_CONFIG) $(DEMO) --work-dir $(DEMO) \
 		--benchmark cityscapes-c --severities 3
 
 test: env

@@ -7,9 +7,10 @@ max_iters = 600
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     backbone=dict(
+        _delete_=True,
+        type='FAN',
         arch=dict(patch_embed='hybrid', stem_depths=(1, 1), stem_dims=(32, 64),
-                  depths=(4,), embed_dims=(96,), num_heads=(4,), out_indices=(3, -1)),
-        init_cfg=None),
+                  depths=(4,), embed_dims=(96,), num_heads=(4,), out_indices=(3, -1))),
     decode_head=dict(in_channels=[32, 64, 96, 96], channels=96))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=50),

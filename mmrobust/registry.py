@@ -58,6 +58,7 @@ ON_DEMAND: dict[str, dict[str, str]] = {
     'DATA_SAMPLERS': {
     },
     'HOOKS': {
+        'CheckDataHook': 'mmrobust.datasets.validation',
         'SaveOnStopHook': 'mmrobust.engine.stop_hook',
     },
     'LOOPS': {

@@ -11,7 +11,7 @@ from mmengine.config import DictAction
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint file, or a work dir for its last one')
     parser.add_argument('--work-dir', help='where logs and results go '
                         '(default: work_dirs/NAME_OF_CONFIG)')
     parser.add_argument('--benchmark', metavar='NAME',
@@ -49,13 +49,14 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from mmrobust.apis import load_config, test
+    from mmrobust.apis.config import find_checkpoint
     from mmrobust.apis.launch import add_test_time_augmentation, draw_predictions
 
     cfg = load_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
         Path('work_dirs') / Path(args.config).stem)
-    cfg.load_from = args.checkpoint
+    cfg.load_from = find_checkpoint(args.checkpoint)
     if args.tta:
         add_test_time_augmentation(cfg)
     if args.benchmark:
@@ -63,7 +64,7 @@ def main() -> None:
 
         apply_benchmark(cfg, args.benchmark, corruptions=args.corruptions,
                         severities=args.severities, corrupted_root=args.corrupted_root,
-                        checkpoint=args.checkpoint, **(args.benchmark_options or {}))
+                        **(args.benchmark_options or {}))
     if args.amp:
         cfg.test_cfg.fp16 = True
     if args.show_dir:

@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.config import utils as config_utils
 from mmengine.registry import init_default_scope
+from mmengine.runner import find_latest_checkpoint
 
 from mmrobust.utils.hosts import check_families, require
 
@@ -98,13 +99,25 @@ def missing_inputs(cfg: Config, phases: tuple[str, ...]) -> Iterator[str]:
                        "authors' weights to it with tools/converters/convert_official.py, or "
                        f'start from scratch with --cfg-options {path}=None')
     if _is_absent(cfg.get('load_from')):
-        yield f"there is no checkpoint '{cfg.load_from}'"
+        yield f"load_from='{cfg.load_from}' is not there"
     for phase in phases:
         for path, node in walk(cfg.get(f'{phase}_dataloader') or {}, f'{phase}_dataloader'):
             root = node.get('data_root')
             if isinstance(root, str) and _is_absent(root):
                 yield (f"{path}.data_root='{root}' is not there: link the data set there, or "
                        f'name its folder with --cfg-options {path}.data_root=...')
+
+
+def find_checkpoint(path: str) -> str:
+    """The checkpoint at ``path``, or the last one of a work dir.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    found = find_latest_checkpoint(path) if Path(path).is_dir() else path
+    if found is None or _is_absent(found):
+        raise FileNotFoundError(f"there is no checkpoint at '{path}'")
+    return found
 
 
 def _is_absent(path: str | None) -> bool:
