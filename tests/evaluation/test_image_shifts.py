@@ -192,6 +192,12 @@ def test_published_cifar_c(name, kind):
     assert protocol.cells[7].corruption is None
 
 
+def test_arrays_of_cifar_c_are_ready_made_images_too(tmp_path):
+    (tmp_path / 'labels.npy').touch()
+    cell = get_protocol('cifar10-c', corrupted_root=str(tmp_path)).cells[7]
+    assert cell.dataset['type'] == 'CIFAR10C' and cell.corrupted_root is None
+
+
 def test_no_published_copy_of_cityscapes_c():
     with pytest.raises(ValueError, match='cityscapes-c has no .* data_root: .* corrupted_root'):
         get_protocol('cityscapes-c', data_root='data/cityscapes_c')

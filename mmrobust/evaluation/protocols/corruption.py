@@ -1,4 +1,5 @@
 """Common corruptions: Cityscapes-C, ImageNet-C, CIFAR-C, groups of types and single types."""
+import os.path as osp
 from collections.abc import Iterable, Mapping
 
 from mmrobust.corruptions import GROUPS, NAMES
@@ -69,6 +70,8 @@ def corruption_protocol(
     Raises:
         ValueError: If the published benchmark has no class of its own.
     """
+    if published and corrupted_root and osp.isfile(osp.join(corrupted_root, 'labels.npy')):
+        data_root, corrupted_root = corrupted_root, None  # CIFAR-C as published, in arrays
     if data_root is not None and (published is None or corrupted_root is not None):
         raise ValueError(f'{name} has no use for data_root: give the folder of ready-made images '
                          f'as corrupted_root only.')
