@@ -1,0 +1,110 @@
+"""Checks of a data set's files before work starts."""
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from mmengine.dataset import ConcatDataset, RepeatDataset
+from mmengine.registry import DATASETS, HOOKS, DefaultScope
+from PIL import Image
+
+import mmrobust  # noqa: F401
+from mmrobust.datasets.validation import check_dataset, image_size, missing_data
+
+pytest.importorskip('mmseg')
+
+
+@pytest.fixture
+def root(tmp_path):
+    rng = np.random.default_rng(0)
+    for folder in ('images', 'labels'):
+        (tmp_path / folder).mkdir()
+    for i in range(4):
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(
+            tmp_path / f'images/{i}.jpg')
+        Image.fromarray(rng.integers(0, 19, (40, 60), dtype=np.uint8)).save(
+            tmp_path / f'labels/{i}.png')
+    return tmp_path
+
+
+def build(root, **kwargs):
+    return DATASETS.build(dict(
+        type='mmseg.BaseSegDataset', data_root=str(root), metainfo=dict(classes=('a',)),
+        data_prefix=dict(img_path='images', seg_map_path='labels'), **kwargs))
+
+
+def test_sound(root):
+    dataset = build(root)
+    assert check_dataset(dataset) == 4
+    assert check_dataset(dataset, limit=3) == 3
+    assert check_dataset(dataset, limit=None) == 4
+    assert check_dataset(ConcatDataset([dataset, dataset])) == 8
+    assert check_dataset(RepeatDataset(dataset, 2)) == 4
+
+
+def test_drawn_scenes_need_no_check_of_files():
+    assert check_dataset(DATASETS.build(dict(type='SyntheticStreets', num_samples=5))) == 5
+
+
+def _cut(path, share=0.7):
+    data = path.read_bytes()
+    path.write_bytes(data[:int(len(data) * share)])
+
+
+@pytest.mark.parametrize(('damage', 'error', 'message'), [
+    (lambda root: Image.new('L', (30, 20)).save(root / 'labels/2.png'), ValueError,
+     r'label map .*2\.png is 30 x 20 pixels, its image .*2\.jpg 60 x 40: they must have the same'),
+    (lambda root: (root / 'labels/1.png').unlink(), FileNotFoundError,
+     r'label map .*1\.png does not exist: check data_root, data_prefix and the suffixes'),
+    (lambda root: _cut(root / 'images/3.jpg'), ValueError, r'image .*3\.jpg is cut short'),
+    (lambda root: _cut(root / 'labels/0.png'), ValueError, r'label map .*0\.png is cut short'),
+    (lambda root: (root / 'images/0.jpg').write_bytes(b''), ValueError,
+     r'image .*0\.jpg cannot be read as an image'),
+])
+def test_damage(root, damage, error, message):
+    damage(root)
+    with pytest.raises(error, match=message):
+        check_dataset(build(root))
+
+
+@pytest.mark.parametrize(('config', 'problems'), [
+    (dict(), []),
+    (dict(img_suffix='.tif'),
+     [r"images' of mmseg.BaseSegDataset has no file ending with '\.tif': check img_suffix"]),
+    (dict(type='mmseg.CityscapesDataset', img_suffix='.jpg'),
+     [r"labels' of mmseg.CityscapesDataset has no file ending with '_gtFine_labelTrainIds\.png'"]),
+    (dict(data_prefix=dict(img_path='images/train', seg_map_path='labels')),
+     [r"img_path=.*images/train' of mmseg.BaseSegDataset is not there: check data_prefix"]),
+    (dict(ann_file='val.txt', img_suffix='.tif'), []),
+])
+def test_missing_data(root, config, problems):
+    config = {**dict(type='mmseg.BaseSegDataset', data_root=str(root), data_prefix=dict(
+        img_path='images', seg_map_path='labels')), **config}
+    assert list(missing_data(dict(config, data_root='s3://bucket'))) == []
+    found = list(missing_data(config))
+    assert len(found) == len(problems)
+    for sentence, pattern in zip(found, problems, strict=True):
+        assert re.search(pattern, sentence)
+
+
+def test_suffix_of_a_class_of_the_default_scope(root):
+    config = dict(type='CityscapesDataset', data_root=str(root), data_prefix=dict(img_path='images'))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        assert "no file ending with '_leftImg8bit.png'" in next(missing_data(config))
+
+
+def test_unusual_ending_is_no_damage(root):
+    path = root / 'images/0.jpg'
+    path.write_bytes(path.read_bytes()[:-2])  # all pixels, but no end mark
+    path.write_bytes(path.read_bytes() + b'\xff\xd9' + bytes(5000))  # much padding
+    assert image_size(str(path)) == (60, 40)
+
+
+def test_hook_checks_what_the_run_uses(root):
+    hook = HOOKS.build(dict(type='CheckDataHook'))
+    sound = SimpleNamespace(dataloader=SimpleNamespace(dataset=build(root)))
+    runner = SimpleNamespace(_train_loop=sound, _val_loop=None, _test_loop=dict(type='TestLoop'))
+    hook.before_run(runner)
+    Image.new('L', (30, 20)).save(root / 'labels/2.png')
+    with pytest.raises(ValueError, match='must have the same size'):
+        hook.before_run(runner)
