@@ -6,6 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
 
 from mmrobust.datasets.camvid import (
@@ -18,7 +20,9 @@ from mmrobust.datasets.camvid import (
     usual_split,
 )
 
-TOOL = Path(__file__).parents[2] / 'tools/converters/camvid_to_cityscapes.py'
+REPOSITORY = Path(__file__).parents[2]
+TOOL = REPOSITORY / 'tools/converters/camvid_to_cityscapes.py'
+CONFIG = REPOSITORY / 'configs/_base_/datasets/camvid.py'
 
 
 def _save(path, array, mode=None):
@@ -169,6 +173,21 @@ def test_damaged_files(segnet, tmp_path, damage, message):
 def test_bad_arguments(segnet, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         convert(segnet, tmp_path / 'out', **arguments)
+
+
+@pytest.mark.parametrize(('loader', 'shape'), [
+    ('train_dataloader', (3, 352, 480)), ('val_dataloader', (3, 360, 480))])
+def test_configuration_on_the_real_data(shared, loader, shape):
+    pytest.importorskip('mmseg')
+    config = Config.fromfile(CONFIG)[loader].dataset
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        dataset = DATASETS.build(dict(config, data_root=str(shared / 'data/camvid')))
+    assert len(dataset) == (367 if loader == 'train_dataloader' else 101)
+    item = dataset[7]
+    assert item['inputs'].shape == shape
+    labels = item['data_samples'].gt_sem_seg.data
+    assert labels.shape[1:] == shape[1:]
+    assert set(labels.unique().tolist()) <= set(INDICES)
 
 
 def test_command_line(segnet, tmp_path):

@@ -88,7 +88,8 @@ def test_missing_data(root, config, problems):
 
 
 def test_suffix_of_a_class_of_the_default_scope(root):
-    config = dict(type='CityscapesDataset', data_root=str(root), data_prefix=dict(img_path='images'))
+    config = dict(type='CityscapesDataset', data_root=str(root),
+                  data_prefix=dict(img_path='images'))
     with DefaultScope.overwrite_default_scope('mmseg'):
         assert "no file ending with '_leftImg8bit.png'" in next(missing_data(config))
 

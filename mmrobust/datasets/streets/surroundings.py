@@ -1,4 +1,6 @@
 """Sky, ground, buildings, trees: what stands still and fills most of the picture."""
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -39,6 +41,14 @@ def strip(left: float, right: float, near: float = DEPTHS[0],
     return np.concatenate([first, second])
 
 
+def bars(left: Any, right: Any, near: Any, far: Any) -> np.ndarray:
+    """Rectangles (n, 4, 3) on the ground; each side is a number or an array of n."""
+    left, right, near, far = np.broadcast_arrays(left, right, near, far)
+    ground = np.zeros_like(left, dtype=float)
+    return np.stack([np.stack([x, ground, z], axis=-1) for x, z in (
+        (left, near), (right, near), (right, far), (left, far))], axis=-2)
+
+
 def draw_ground(canvas: Canvas, rng: np.random.Generator, road: tuple[float, float],
                 walks: tuple[float, float], verges: tuple[float, float], lanes: list[float],
                 zebra: float | None) -> None:
@@ -68,9 +78,7 @@ def draw_ground(canvas: Canvas, rng: np.random.Generator, road: tuple[float, flo
             inner = edge + side * 0.6
             canvas.fill(strip(inner, edge + side * verge), light(grass, 12), TERRAIN)
         joints = np.arange(4, 45, 3.0) + rng.uniform(0, 2)
-        lines = [np.array([[edge + side * verge, 0, z], [outer, 0, z]]) for z in joints]
-        for joint in lines:
-            canvas.line(joint, 0.03, paving, shade=0.82)
+        canvas.fill(bars(edge + side * verge, outer, joints, joints + 0.08), paving, None, 15, 0.82)
     canvas.fill(strip(left, right), light(asphalt, 15), ROAD)
     for near, distant in ((30, 80), (80, 180)):
         canvas.fill(strip(left, right, near, distant), light(asphalt, near), None)
@@ -85,15 +93,15 @@ def draw_ground(canvas: Canvas, rng: np.random.Generator, road: tuple[float, flo
                     rng.uniform(0.75, 1.15))
     paint = hsv(0.14, rng.choice([0.0, 0.5], p=[0.85, 0.15]), 0.85)
     start = rng.uniform(0, 6)
+    dashes = np.arange(2 + start, 90, 7)
     for lane in lanes:
-        for z in np.arange(2 + start, 90, 7):
-            canvas.fill(strip(lane - 0.08, lane + 0.08, z, z + 3.2), paint, None, z)
+        canvas.fill(bars(lane - 0.08, lane + 0.08, dashes, dashes + 3.2), paint, None, 20)
     if rng.random() < 0.5:
         for edge in (left + 0.35, right - 0.35):
             canvas.fill(strip(edge - 0.06, edge + 0.06), light(paint, 15), None)
     if zebra is not None:
-        for x in np.arange(left + 0.4, right - 0.6, 1.0):
-            canvas.fill(strip(x, x + 0.5, zebra, zebra + 3), paint, None, zebra)
+        stripes = np.arange(left + 0.4, right - 0.6, 1.0)
+        canvas.fill(bars(stripes, stripes + 0.5, zebra, zebra + 3), paint, None, zebra)
 
 
 def _windows(face: Face, rng: np.random.Generator, storey: float, bay: float) -> np.ndarray:
