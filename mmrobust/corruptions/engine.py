@@ -84,9 +84,7 @@ def _stream(seed, rng) -> Stream:
         raise ValueError('Both seed and rng are given: pass only one of them.')
     if isinstance(rng, np.random.RandomState):
         return ReplayStream(rng)
-    if rng is None:
-        rng = np.random.default_rng(seed)
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f'rng is a {type(rng).__name__}: pass a numpy.random.Generator '
-                        'or a numpy.random.RandomState.')
-    return FastStream(rng)
+    if rng is None or isinstance(rng, np.random.Generator):
+        return FastStream(seed if rng is None else rng)
+    raise TypeError(f'rng is a {type(rng).__name__}: pass a numpy.random.Generator '
+                    'or a numpy.random.RandomState.')

@@ -6,6 +6,7 @@ that in areas of one colour its rounding errors decide between a level and the o
 """
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 
 import cv2
@@ -14,8 +15,9 @@ from scipy.ndimage import gaussian_filter1d
 
 from mmrobust.corruptions.lookup import lookup
 
-_FOURIER = 130  # taps from which OpenCV filters float32 by Fourier transform
 _NUDGE = 5e-4  # more than float32 filters err, less than anyone sees
+_FOURIER = 130  # taps from which OpenCV filters float32 by Fourier transform
+_TILE = 1200  # floats of one row; as many rows as a filter is high then fit the cache
 
 
 def to_float(image: np.ndarray, flat: np.ndarray | None = None) -> np.ndarray:
@@ -26,29 +28,55 @@ def to_float(image: np.ndarray, flat: np.ndarray | None = None) -> np.ndarray:
         flat (numpy.ndarray, optional): What the reference makes of an area of each of the 256
             levels, before it truncates.
     """
-    levels = np.arange(256.)
-    if flat is not None:
-        levels += np.where(np.floor(flat) < np.round(flat), -_NUDGE, _NUDGE)
-    return lookup(levels.astype(np.float32), image)
+    return lookup(_LEVELS if flat is None else nudged(flat), image)
+
+
+def nudged(flat: np.ndarray) -> np.ndarray:
+    """Returns the 256 levels, moved a little to the side on which the reference lands."""
+    return _LEVELS + np.where(np.floor(flat) < np.rint(flat), -_NUDGE, _NUDGE).astype(np.float32)
+
+
+_LEVELS = np.arange(256, dtype=np.float32)
 
 
 def truncate(x: np.ndarray) -> np.ndarray:
-    """Clips float values to 0..255 and drops their fractions."""
-    plane = x.reshape(len(x), -1)
-    return cv2.min(cv2.max(plane, 0), 255).astype(np.uint8).reshape(x.shape)
+    """Drops the fractions of values in 0..255."""
+    return x.astype(np.uint8)
 
 
-def gaussian(x: np.ndarray, sigma: float, border: int = cv2.BORDER_REPLICATE,
-             cut: float = 4) -> np.ndarray:
+def clip(x: np.ndarray) -> np.ndarray:
+    """Limits positive values to 255 and drops their fractions."""
+    return cv2.min(x.reshape(len(x), -1), 255).astype(np.uint8).reshape(x.shape)
+
+
+def gaussian(x: np.ndarray, sigma: float | tuple[float, float],
+             border: int = cv2.BORDER_REPLICATE, cut: float = 4) -> np.ndarray:
     """Filters the first two axes with a Gaussian, cut off at ``cut`` deviations.
 
     Args:
         x (numpy.ndarray): (H, W) or (H, W, C), float32.
         sigma (float | tuple[float, float]): Deviation in pixels, or one for each axis.
     """
-    sigmas = np.broadcast_to(sigma, 2)
-    vertical, horizontal = (_gaussian_kernel(float(s), cut) for s in sigmas)
-    return cv2.sepFilter2D(x, -1, horizontal, vertical, borderType=border)
+    vertical, horizontal = sigma if isinstance(sigma, tuple) else (sigma, sigma)
+    x = _along(x, _gaussian_kernel(horizontal, cut)[None], border)
+    kernel = _gaussian_kernel(vertical, cut)[:, None]
+    width = x.shape[1]
+    step = _TILE * width // x[0].size
+    if width <= step:
+        return _along(x, kernel, border)
+    result = np.empty_like(x)
+    for left in range(0, width, step):
+        tile = slice(left, left + step)
+        result[:, tile] = _along(x[:, tile], kernel, border)
+    return result
+
+
+def _along(x: np.ndarray, kernel: np.ndarray, border: int) -> np.ndarray:
+    if kernel.size < _FOURIER:  # twice as fast as the separable filter
+        return cv2.filter2D(x, -1, kernel, borderType=border)
+    one = np.ones(1, np.float32)
+    rows, columns = (kernel, one) if kernel.shape[1] > 1 else (one, kernel)
+    return cv2.sepFilter2D(x, -1, rows, columns, borderType=border)
 
 
 @lru_cache(maxsize=32)
@@ -60,18 +88,19 @@ def _gaussian_kernel(sigma: float, cut: float) -> np.ndarray:
 
 
 @lru_cache(maxsize=32)
-def gaussian_ties(sigma: float) -> np.ndarray:
-    """Returns what the reference's Gaussian makes of areas of one level."""
+def gaussian_levels(sigma: float) -> np.ndarray:
+    """Returns the 256 levels, nudged as the reference's Gaussian asks."""
     radius = int(4 * sigma + .5)
-    x = np.repeat(np.arange(256)[:, None] / 255., 2 * radius + 1, axis=1)
-    once = gaussian_filter1d(x, sigma, axis=1, mode='nearest')[:, radius]
-    x = np.repeat(once[:, None], 2 * radius + 1, axis=1)
-    return gaussian_filter1d(x, sigma, axis=1, mode='nearest')[:, radius] * 255
+    flat = np.arange(256) / 255.
+    for _ in range(2):
+        area = np.repeat(flat[:, None], 2 * radius + 1, axis=1)
+        flat = gaussian_filter1d(area, sigma, axis=1, mode='nearest')[:, radius]
+    return nudged(flat * 255)
 
 
-def motion_kernel(radius: int, sigma: float, angle: float,
-                  shape: tuple[int, ...]) -> list[tuple[float, int, int]]:
-    """Returns the weight, row and column offset of every tap of a motion blur.
+def motion_kernel(radius: int, sigma: float, angle: float, shape: tuple[int, ...]
+                  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the weights, row and column offsets of the taps of a motion blur.
 
     Args:
         radius (int): The trail has 2 radius + 1 taps.
@@ -80,53 +109,57 @@ def motion_kernel(radius: int, sigma: float, angle: float,
         shape (tuple[int, ...]): Of the image: the trail stops where it would leave it.
     """
     steps = np.arange(2 * radius + 1)
-    weights = np.exp(-steps ** 2 / (2 * sigma ** 2)) / (np.sqrt(2 * np.pi) * sigma)
+    weights = np.exp(-steps ** 2 / (2 * sigma ** 2)) / (math.sqrt(2 * math.pi) * sigma)
     weights /= weights.sum()
-    sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
-    taps = []
-    for step, weight in zip(steps, weights, strict=True):
-        row, column = math.ceil(step * sine - .5), math.ceil(step * cosine - .5)
-        if abs(row) >= shape[0] or abs(column) >= shape[1]:
-            break
-        taps.append((weight, row, column))
-    return taps
+    rows = np.ceil(steps * math.sin(math.radians(angle)) - .5).astype(int)
+    columns = np.ceil(steps * math.cos(math.radians(angle)) - .5).astype(int)
+    inside = (abs(rows) < shape[0]) & (abs(columns) < shape[1])
+    return weights[inside], rows[inside], columns[inside]
 
 
-def motion(x: np.ndarray, taps: list[tuple[float, int, int]]) -> np.ndarray:
+def motion(x: np.ndarray, weights: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Sums shifted copies of an image, with its edges repeated outwards.
 
     Args:
         x (numpy.ndarray): (H, W) or (H, W, C), float32.
-        taps (list): From ``motion_kernel``.
+        weights, rows, columns (numpy.ndarray): From ``motion_kernel``.
     """
-    rows, columns = ([tap[axis] for tap in taps] for axis in (1, 2))
-    above, before = -min(rows), -min(columns)
-    padded = cv2.copyMakeBorder(x, above, max(rows), before, max(columns), cv2.BORDER_REPLICATE)
-    height, width = x.shape[:2]
+    trail = np.zeros((np.ptp(rows) + 1, np.ptp(columns) + 1), np.float32)
+    np.add.at(trail, (rows - rows.min(), columns - columns.min()), weights.astype(np.float32))
+    ends = []
+    for offsets in (rows, columns):
+        ends += [-offsets.min(), offsets.max()]
+    return correlate(cv2.copyMakeBorder(x, *ends, cv2.BORDER_REPLICATE), trail)
+
+
+def correlate(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Correlates where the kernel lies inside the image, tap by tap.
+
+    For few taps that is faster than the Fourier transform that OpenCV takes for large kernels. It
+    is therefore handed the kernel in small pieces.
+    """
+    height, width = (side - taps + 1 for side, taps in zip(x.shape, kernel.shape, strict=False))
     result = None
-    for kernel, row, column in _short_trails(taps):
-        top, left = above + row, before + column
-        source = padded[top:top + height + len(kernel) - 1,
-                        left:left + width + kernel.shape[1] - 1]
-        part = cv2.filter2D(source, -1, kernel, anchor=(0, 0))[:height, :width]
-        result = part if result is None else cv2.add(result, part)
+    for piece, top, left in _pieces(kernel):
+        area = x[top:top + height + len(piece) - 1, left:left + width + piece.shape[1] - 1]
+        part = cv2.filter2D(area, -1, piece, anchor=(0, 0))[:height, :width]
+        result = part if result is None else cv2.add(result, part, result)
     return result
 
 
-def _short_trails(taps: list[tuple[float, int, int]]):
-    """Yields kernels small enough that OpenCV does not turn to the slower Fourier transform."""
-    while taps:
-        for count in range(len(taps), 0, -1):
-            rows, columns = ([tap[axis] for tap in taps[:count]] for axis in (1, 2))
-            top, left = min(rows), min(columns)
-            shape = max(rows) - top + 1, max(columns) - left + 1
-            if shape[0] * shape[1] < _FOURIER:
-                break
-        kernel = np.zeros(shape, np.float32)
-        for weight, row, column in taps[:count]:
-            kernel[row - top, column - left] += weight
-        yield kernel, top, left
-        taps = taps[count:]
+def _pieces(kernel: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Cuts a kernel into bands of rows, and these to the columns that have taps."""
+    taps = kernel != 0
+    starts = taps.argmax(axis=1).tolist()
+    stops = (kernel.shape[1] - taps[:, ::-1].argmax(axis=1)).tolist()
+    top, left, right = 0, starts[0], stops[0]
+    for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        wider = min(left, start), max(right, stop)
+        if (row + 1 - top) * (wider[1] - wider[0]) >= _FOURIER:
+            yield kernel[top:row, left:right].copy(), top, left
+            top, wider = row, (start, stop)
+        left, right = wider
+    yield kernel[top:, left:right].copy(), top, left
 
 
 def centre(shape: tuple[int, ...], factor: float) -> tuple[slice, slice]:
@@ -142,16 +175,18 @@ def enlarge(x: np.ndarray, factor: float) -> np.ndarray:
     As in the reference, a last row or column whose coordinate is rounded beyond the edge is black.
 
     Args:
-        x (numpy.ndarray): (H, W) or (H, W, 3), float32; or (H, W), float64.
+        x (numpy.ndarray): (H, W), float32 or float64, or (H, W, 3), float32.
         factor (float): The sides grow by it and are rounded.
     """
     crops, sizes = x.shape[:2], [round(side * factor) for side in x.shape[:2]]
     steps = [(crop - 1) / (size - 1) for crop, size in zip(crops, sizes, strict=True)]
     if x.ndim == 2:  # exact, which matters where a threshold follows
-        enlarged = _stretch(_stretch(x, sizes[0], steps[0]).T, sizes[1], steps[1]).T
+        wide = _stretch(np.ascontiguousarray(x.T), sizes[1], steps[1])
+        enlarged = _stretch(np.ascontiguousarray(wide.T), sizes[0], steps[0])
     else:
         matrix = np.float64([[steps[1], 0, 0], [0, steps[0], 0]])
-        enlarged = cv2.warpAffine(x, matrix, sizes[::-1], borderMode=cv2.BORDER_REPLICATE,
+        enlarged = cv2.warpAffine(np.ascontiguousarray(x), matrix, sizes[::-1],
+                                  borderMode=cv2.BORDER_REPLICATE,
                                   flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     for axis, (crop, size, step) in enumerate(zip(crops, sizes, steps, strict=True)):
         if (size - 1) * step > crop - 1:
@@ -164,6 +199,8 @@ def _stretch(x: np.ndarray, size: int, step: float) -> np.ndarray:
     position = np.arange(size) * step
     first = np.minimum(position.astype(np.intp), len(x) - 2)
     share = (position - first)[:, None].astype(x.dtype)
-    stretched = x[first]
-    stretched += share * (x[first + 1] - stretched)
+    stretched, rise = x.take(first, axis=0), x.take(first + 1, axis=0)
+    rise -= stretched
+    rise *= share
+    stretched += rise
     return stretched

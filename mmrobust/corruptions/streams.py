@@ -1,6 +1,7 @@
 """The two kinds of random stream that corruptions draw from."""
 
-from functools import lru_cache
+import math
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy.special import ndtri
@@ -34,17 +35,21 @@ class FastStream:
     """Draws fields from 16 random bits per value: as fine as an 8-bit picture can show.
 
     Args:
-        rng (numpy.random.Generator): The source of the bits.
+        source (numpy.random.Generator | int | None): The source of the bits, or its seed.
     """
 
     replays = False
 
-    def __init__(self, rng: np.random.Generator):
-        self.rng = rng
+    def __init__(self, source: np.random.Generator | int | None):
+        self._source = source
+
+    @cached_property
+    def rng(self) -> np.random.Generator:  # many corruptions need none
+        return np.random.default_rng(self._source)
 
     def bits(self, dtype, shape: tuple[int, ...]) -> np.ndarray:
         """Returns uniformly distributed values of an unsigned integer type."""
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         words = -(-count * np.dtype(dtype).itemsize // 8)
         raw = self.rng.integers(0, 2**64, words, dtype=np.uint64).astype('<u8', copy=False)
         return raw.view(dtype)[:count].reshape(shape)

@@ -8,8 +8,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmrobust.corruptions.filters import (centre, enlarge, gaussian, motion, motion_kernel,
-                                          truncate)
+from mmrobust.corruptions.filters import (
+    centre,
+    clip,
+    enlarge,
+    gaussian,
+    motion,
+    motion_kernel,
+    truncate,
+)
 from mmrobust.corruptions.lookup import lookup, pair
 from mmrobust.corruptions.streams import Stream
 
@@ -28,19 +35,23 @@ def snow(image: np.ndarray, stream: Stream, loc: float, scale: float, factor: fl
         flakes = stream.normal(loc, scale, shape)[crop]
     else:  # the rest would not be seen
         flakes = stream.normal(loc, scale, [part.stop - part.start for part in crop])
-    flakes = enlarge(flakes, factor).astype(np.float32)
-    flakes = cv2.threshold(flakes, np.nextafter(np.float32(threshold), 0), 0, cv2.THRESH_TOZERO)[1]
-    flakes = cv2.min(flakes, 1)
+    flakes = enlarge(flakes, factor)
+    flakes = cv2.min(flakes * (flakes >= threshold), 1).astype(np.float32)
     taps = motion_kernel(radius, sigma, stream.uniform(-135, -45), flakes.shape)
-    flakes = np.rint(motion(flakes, taps) * 255)[:shape[0], :shape[1]]
+    flakes = np.rint(motion(flakes, *taps) * 255)[:shape[0], :shape[1]]
     flakes = flakes + cv2.rotate(flakes, cv2.ROTATE_180)
 
     x = lookup(_UNIT, image)
     white = cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) * 1.5 + .5
     planes = []
     for plane in cv2.split(x):
-        plane = (mix * plane + (1 - mix) * cv2.max(plane, white)) * 255 + flakes
-        planes.append(truncate(plane))
+        brighter = cv2.max(plane, white)
+        brighter *= 1 - mix
+        plane *= mix
+        plane += brighter
+        plane *= 255
+        plane += flakes
+        planes.append(clip(plane))
     return cv2.merge(planes)
 
 
@@ -116,11 +127,16 @@ def _plasma(stream: Stream, size: int, decay: float) -> np.ndarray:
     """
     corners = np.zeros((1, 1), np.float32)
     wibble = 100.
+    draws = stream.uniform(0, 1, (size * size - 1,))
 
     def varied(total: np.ndarray) -> np.ndarray:
-        noise = stream.uniform(-wibble, wibble, total.shape)
+        nonlocal draws
+        noise, draws = draws[:total.size].reshape(total.shape), draws[total.size:]
+        noise *= 2 * wibble
+        noise -= wibble
         noise *= wibble
-        return (total / 4 + noise).astype(np.float32)
+        total *= .25
+        return np.add(total, noise, dtype=np.float32, casting='unsafe')
 
     while len(corners) < size:
         count = len(corners)
@@ -150,12 +166,15 @@ def spatter(image: np.ndarray, stream: Stream, loc: float, scale: float, sigma: 
         keep, colour = 1 - share, _MUD
     else:
         share = _water(layer) * np.float32(intensity)
-        keep, colour = None, _WATER
+        colour = _WATER
     planes = []
     for plane, shade in zip(cv2.split(image), colour, strict=True):
         x = lookup(_UNIT, plane)
-        x = x * keep if mud else x
-        planes.append(truncate((x + share * shade) * np.float32(255)))
+        if mud:
+            x *= keep
+        x = cv2.scaleAdd(share, float(shade), x)
+        x *= 255
+        planes.append(clip(x))
     return cv2.merge(planes)
 
 
