@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
+from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from mmrobust.checkpoints import from_official, load_foreign, recognise, to_official
@@ -142,6 +144,42 @@ def test_tool_there_and_back_through_files(tmp_path, monkeypatch, capsys, suffix
     assert all(torch.equal(theirs[k], weights[k]) for k in weights)
 
 
+@pytest.mark.parametrize('config, key_list', [
+    ('fan_t_imagenet', 'fan_tiny_8_p4_hybrid'), ('fan_s_imagenet', 'fan_small_12_p4_hybrid'),
+    ('fan_b_imagenet', 'fan_base_16_p4_hybrid'), ('fan_l_imagenet', 'fan_large_16_p4_hybrid'),
+    ('fan_b_tap_adl_imagenet', 'tap_fan_base_16_p4_hybrid'),
+    ('fan_b_afat_imagenet', 'fan_base_16_p4_hybrid'),
+    ('rvt_t_plus_imagenet', 'rvt_tiny_plus'), ('rvt_s_plus_imagenet', 'rvt_small_plus'),
+    ('rvt_t_afat_imagenet', 'rspc_rvt_tiny_plus_afat'),
+    ('rvt_s_afat_imagenet', 'rvt_small_plus'),
+    ('rvt_b_afat_imagenet', 'rspc_rvt_base_plus_afat'),
+    ('fan_b_cityscapes', 'seg_fan_base_16_p4_hybrid'),
+    ('fan_b_tap_adl_cityscapes', 'seg_tap_fan_base_16_p4_hybrid'),
+])
+def test_configs_take_the_converted_weights(repo, shared, config, key_list):
+    weights = from_official(weights_of(shared / 'parity' / f'keys_{key_list}.json')).state_dict
+    backbone = Config.fromfile(repo / 'configs' / f'{config}.py').model.backbone
+    with torch.device('meta'):
+        expected = build(backbone).state_dict()
+    given = {k.removeprefix('backbone.'): v.shape for k, v in weights.items()
+             if k.startswith('backbone.')}
+    assert given == {k: v.shape for k, v in expected.items()}
+
+
+def test_model_index(repo):
+    index = yaml.safe_load((repo / 'model-index.yml').read_text())
+    collections = {c['Name'] for c in index['Collections']}
+    assert len({m['Name'] for m in index['Models']}) == len(index['Models']) >= 20
+    for model in index['Models']:
+        assert (repo / model['Config']).is_file()
+        assert model['In Collection'] in collections
+        assert model['Convert'] == ('python tools/converters/convert_official.py SRC '
+                                    f'checkpoints/{model["Name"]}.pth')
+        assert (repo / model['Convert'].split()[1]).is_file()
+        published = 'published, not measured' in model['Metadata']['Figures']
+        assert published == bool(model.get('Results'))
+
+
 def test_dry_run_writes_nothing(tmp_path, monkeypatch, capsys):
     torch.save(dict(model=toy()), tmp_path / 'a.pth')
     run_tool(monkeypatch, tmp_path / 'a.pth', '--dry-run')
@@ -228,7 +266,8 @@ def test_segmentor_comes_with_its_head_and_encoding():
     model = build(conversion.recognition.config)
     model.load_state_dict(conversion.state_dict, strict=True)
 
-    back = to_official(model.state_dict()).state_dict
+    extra = {'alignment.corruption.fc.weight': torch.ones(1)}
+    back = to_official(model.state_dict() | extra).state_dict
     assert weights.keys() - back.keys() == set(conversion.ignored)
     assert all(torch.equal(back[k], weights[k]) for k in back)
 
@@ -256,7 +295,6 @@ def test_another_decode_head_is_refused():
 
 
 def test_init_model_reads_classes_from_the_converted_file(tmp_path, monkeypatch):
-    from mmengine.config import Config
     from mmseg.apis import init_model
     meta = dict(CLASSES=tuple(f'class{i}' for i in range(19)),
                 PALETTE=[[i, i, i] for i in range(19)])

@@ -30,6 +30,7 @@ HEAD_NAMES = (
     ('decode_head.linear_fuse.', 'decode_head.fusion_conv.'),
     ('decode_head.linear_pred.', 'decode_head.conv_seg.'),
 )
+MODEL = ('backbone.', 'head.', 'decode_head.')
 WAVELENGTHS = 'backbone.pos_embed.wavelengths'
 # left behind by wrappers
 WRAPPERS = ('module.', '_orig_mod.')
@@ -100,6 +101,12 @@ def to_official(checkpoint: Mapping[str, Any]) -> Conversion:
     source, state_dict = _pick(checkpoint, 'model')
     state_dict = {_unwrapped(k): v for k, v in state_dict.items()}
     wavelengths = state_dict.pop(WAVELENGTHS, None)
+    ignored = [] if wavelengths is None else [WAVELENGTHS]
+    if any(k.startswith('backbone.') for k in state_dict):
+        # training objectives and auxiliary heads are no part of the authors' models
+        extra = [k for k in state_dict if not k.startswith(MODEL)]
+        ignored += extra
+        state_dict = {k: v for k, v in state_dict.items() if k not in extra}
     segmentor = any(k.startswith('decode_head.') for k in state_dict)
     names = {key: _theirs(key, segmentor) for key in state_dict}
     converted = {names[k]: v.flatten(1) if names[k].endswith('.attn.fc.weight') else v
@@ -110,7 +117,6 @@ def to_official(checkpoint: Mapping[str, Any]) -> Conversion:
         raise ValueError(f"the authors' {recognition.task} code computes other wavelengths for "
                          'the positional encoding than this model was trained with '
                          '(paired_frequencies), so it would not give the same numbers')
-    ignored = [] if wavelengths is None else [WAVELENGTHS]
     return Conversion(converted, names, ignored, source, recognition)
 
 
