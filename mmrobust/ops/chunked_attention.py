@@ -1,4 +1,9 @@
-"""Diverse attention in blocks of rows: any device and dtype, a few MB of scratch memory."""
+"""Diverse attention in blocks of rows: any device and dtype, scratch memory of O(N).
+
+The blocks are few rows of all heads, because the statistics need the mean over heads of whole
+rows. Every product writes into a buffer or gradient that exists already: on the CPU fresh memory
+costs as much as the arithmetic.
+"""
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -6,7 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BLOCK_ELEMENTS = 2**20  # attention entries (all heads) worked on at a time
+BLOCK_ROWS = 32  # scratch memory of a block is about that of q, k and v
+BLOCK_ENTRIES = 2**19  # a block holds several whole images where they are smaller than this
 
 
 class Options(NamedTuple):
@@ -28,55 +34,89 @@ def statistics_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def _blocks(batch: int, heads: int, rows: int, keys: int) -> Iterator[tuple[slice, slice]]:
-    """Images and rows of each block: several whole images where they are small."""
-    row_step = min(rows, max(1, BLOCK_ELEMENTS // (heads * keys)))
-    image_step = max(1, BLOCK_ELEMENTS // (heads * keys * rows)) if row_step == rows else 1
-    for b in range(0, batch, image_step):
-        for r in range(0, rows, row_step):
-            yield slice(b, min(b + image_step, batch)), slice(r, min(r + row_step, rows))
+def _image_groups(batch: int, entries: int) -> Iterator[slice]:
+    step = max(1, BLOCK_ENTRIES // entries)
+    return (slice(b, min(b + step, batch)) for b in range(0, batch, step))
 
 
-def _flat(x: Tensor, images: slice, rows: slice, dtype: torch.dtype) -> Tensor:
-    """One block as (images * h, rows, d); a view when it is one image of that dtype."""
-    return x[images, :, rows].flatten(0, 1).to(dtype)
+def _row_blocks(rows: int, images: int) -> Iterator[slice]:
+    step = BLOCK_ROWS if images == 1 else rows
+    return (slice(r, min(r + step, rows)) for r in range(0, rows, step))
 
 
-def _attention(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+def _flat(x: Tensor, images: slice, dtype: torch.dtype) -> Tensor:
+    """Some images as (images * h, N, d); a view when it is one image of that dtype."""
+    return x[images].flatten(0, 1).to(dtype)
+
+
+def _bmm(a: Tensor, b: Tensor, out: Tensor, alpha: float = 1, beta: float = 0) -> Tensor:
+    """alpha * a @ b + beta * out, in place."""
+    return torch.baddbmm(out, a, b, beta=beta, alpha=alpha, out=out)
+
+
+class _Scratch:
+    """Buffers of the largest block, viewed in the shape that is needed."""
+
+    def __init__(self, like: Tensor, dtype: torch.dtype):
+        self._like = like
+        self._dtype = dtype
+        self._buffers: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, *shape: int) -> Tensor:
+        size = math.prod(shape)
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.numel() < size:
+            buffer = self._buffers[name] = self._like.new_empty(size, dtype=self._dtype)
+        return buffer[:size].view(shape)
+
+
+def _attention(q: Tensor, k: Tensor, mask: Tensor | None, scale: float,
+               scratch: _Scratch) -> tuple[Tensor, Tensor]:
     """Attention and unmasked logits of one block, (images * h, rows, Nk)."""
-    logits = torch.bmm(q * scale, k.transpose(1, 2))
+    shape = len(q), q.shape[1], k.shape[1]
+    logits = _bmm(q, k.mT, scratch('logits', *shape), alpha=scale)
     masked = logits if mask is None else (logits.unflatten(0, (-1, len(mask))) * mask).flatten(0, 1)
-    return masked.softmax(-1), logits
+    return torch.softmax(masked, -1, out=scratch('attention', *shape)), logits
 
 
-def _block_mask(logit_mask: Tensor | None, rows: slice, dtype: torch.dtype) -> Tensor | None:
-    return None if logit_mask is None else logit_mask[:, rows].to(dtype)
+def _sum_over_heads(attention: Tensor, num_heads: int, scratch: _Scratch) -> Tensor:
+    attention = attention.unflatten(0, (-1, num_heads))  # (images, h, rows, Nk)
+    total = scratch('total', len(attention), *attention.shape[2:])
+    return torch.sum(attention, 1, out=total)
+
+
+def _kept(total: Tensor, level: float, scratch: _Scratch) -> Tensor:
+    return torch.threshold(total, level, 0, out=scratch('kept', *total.shape))
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, options: Options):
     """Output, both statistics, and the tuple of O(N) tensors that :func:`backward` needs."""
     (B, h, Nq, _), (Nk, dv) = q.shape, v.shape[2:]
     dtype = statistics_dtype(q.dtype)
+    mask = None if logit_mask is None else logit_mask.to(dtype)
     out = q.new_empty(B, Nq, h, dv).transpose(1, 2)  # heads beside channels: merging is a view
-    column_sum, normalized = q.new_zeros(2, B, Nk, dtype=dtype)
+    sums = q.new_zeros(B, 2, Nk, dtype=dtype)
     inverse_norm = q.new_empty(B, Nq, dtype=dtype)
     level, column_level = options.levels(h, Nk, dtype)
-    everything = slice(None)
-    for images, rows in _blocks(B, h, Nq, Nk):
-        attention, _ = _attention(
-            _flat(q, images, rows, dtype), _flat(k, images, everything, dtype),
-            _block_mask(logit_mask, rows, dtype), options.scale)
-        values = torch.bmm(attention, _flat(v, images, everything, dtype))
-        out[images, :, rows] = values.unflatten(0, (-1, h))
-        total = attention.unflatten(0, (-1, h)).sum(1)  # (images, rows, Nk)
-        kept = torch.threshold(total, level, 0)
-        inverse = torch.linalg.vector_norm(kept, dim=-1).reciprocal()
-        inverse.masked_fill_(inverse.isinf(), 0)  # rows that keep no entry
-        inverse_norm[images, rows] = inverse
-        column = kept if column_level == level else torch.threshold(total, column_level, 0)
-        column_sum[images] += column.sum(1)
-        normalized[images] += torch.bmm(inverse[:, None], kept)[:, 0]
-    return out, column_sum.div_(h), normalized, (out, inverse_norm)
+    scratch = _Scratch(q, dtype)
+    for images in _image_groups(B, h * Nq * Nk):
+        flat_q, flat_k, flat_v = (_flat(x, images, dtype) for x in (q, k, v))
+        for rows in _row_blocks(Nq, images.stop - images.start):
+            attention, _ = _attention(flat_q[:, rows], flat_k, _rows_of(mask, rows),
+                                      options.scale, scratch)
+            values = _bmm(attention, flat_v, scratch('values', *attention.shape[:2], dv))
+            out[images, :, rows] = values.unflatten(0, (-1, h))
+            total = _sum_over_heads(attention, h, scratch)  # (images, rows, Nk)
+            kept = _kept(total, level, scratch)
+            inverse = torch.linalg.vector_norm(kept, dim=-1).reciprocal_()
+            inverse.masked_fill_(inverse.isinf(), 0)  # rows that keep no entry
+            inverse_norm[images, rows] = inverse
+            same = torch.full_like(inverse, column_level == level)
+            sums[images].baddbmm_(torch.stack([same, inverse], 1), kept)
+            if column_level != level:
+                sums[images, 0] += _kept(total, column_level, scratch).sum(1)
+    column_sum, normalized = sums.unbind(1)
+    return out, column_sum / h, normalized.contiguous(), (inverse_norm,)
 
 
 def backward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, saved, options: Options,
@@ -84,52 +124,62 @@ def backward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, saved, 
     """Gradients of q, k, v and the logit mask."""
     (B, h, Nq, _), Nk = q.shape, k.shape[2]
     dtype = statistics_dtype(q.dtype)
-    _, inverse_norm = saved
+    mask = None if logit_mask is None else logit_mask.to(dtype)
+    inverse_norm, = saved
     grad_out, grad_column, grad_normalized = grads
+    grad_sums = torch.stack([grad_column / h, grad_normalized], 1)  # (B, 2, Nk)
     grad_q = torch.empty_like(q)
-    grad_k = torch.zeros_like(k, dtype=dtype)
-    grad_v = torch.zeros_like(v, dtype=dtype)
-    grad_mask = torch.zeros_like(logit_mask, dtype=dtype) if needs_mask else None
-    level, column_level = options.levels(h, Nk, dtype)
-    everything = slice(None)
-    for images, rows in _blocks(B, h, Nq, Nk):
-        q_, k_ = _flat(q, images, rows, dtype), _flat(k, images, everything, dtype)
-        mask = _block_mask(logit_mask, rows, dtype)
-        attention, logits = _attention(q_, k_, mask, options.scale)
-        total = attention.unflatten(0, (-1, h)).sum(1)
-        shared = _statistics_gradient(total, inverse_norm[images, rows], grad_column[images],
-                                      grad_normalized[images], level, column_level, h)
-        grad_rows = _flat(grad_out, images, rows, dtype)
-        grad_v[images] += torch.bmm(attention.mT, grad_rows).unflatten(0, (-1, h))
-        grad = torch.bmm(grad_rows, _flat(v, images, everything, dtype).mT)
-        grad.unflatten(0, (-1, h)).add_(shared[:, None])
-        grad = torch._softmax_backward_data(grad, attention, -1, dtype)
-        if mask is not None:
+    grad_k, grad_v = (x.new_empty(x.shape, dtype=dtype) for x in (k, v))
+    grad_mask = torch.zeros_like(mask) if needs_mask else None
+    levels = options.levels(h, Nk, dtype)
+    scratch = _Scratch(q, dtype)
+    for images in _image_groups(B, h * Nq * Nk):
+        flat_q, flat_k, flat_v, flat_grad = (
+            _flat(x, images, dtype) for x in (q, k, v, grad_out))
+        sum_k, sum_v = grad_k[images].flatten(0, 1), grad_v[images].flatten(0, 1)  # views
+        for rows in _row_blocks(Nq, images.stop - images.start):
+            row_q, row_grad, row_mask = flat_q[:, rows], flat_grad[:, rows], _rows_of(mask, rows)
+            accumulate = min(rows.start, 1)
+            attention, logits = _attention(row_q, flat_k, row_mask, options.scale, scratch)
             if needs_mask:
-                grad_mask[:, rows] += (grad * logits).unflatten(0, (-1, h)).sum(0)
-            grad.unflatten(0, (-1, h)).mul_(mask)
-        grad_q[images, :, rows] = torch.bmm(grad, k_).mul_(options.scale).unflatten(0, (-1, h))
-        grad_k[images] += torch.bmm(grad.mT, q_ * options.scale).unflatten(0, (-1, h))
-    if needs_mask:
-        grad_mask = grad_mask.to(logit_mask.dtype)
-    return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), grad_mask
+                logits = logits.clone()
+            _bmm(attention.mT, row_grad, sum_v, beta=accumulate)
+            shared = _statistics_gradient(attention, inverse_norm[images, rows],
+                                          grad_sums[images], levels, h, scratch)
+            grad = _bmm(row_grad, flat_v.mT, scratch('logits', *attention.shape))
+            grad.unflatten(0, (-1, h)).add_(shared[:, None])
+            torch.ops.aten._softmax_backward_data.out(grad, attention, -1, dtype, grad_input=grad)
+            if mask is not None:
+                if needs_mask:
+                    grad_mask[:, rows] += (grad * logits).unflatten(0, (-1, h)).sum(0)
+                grad.unflatten(0, (-1, h)).mul_(row_mask)
+            _bmm(grad.mT, row_q, sum_k, alpha=options.scale, beta=accumulate)
+            product = _bmm(grad, flat_k, scratch('product', *row_q.shape), alpha=options.scale)
+            grad_q[images, :, rows] = product.unflatten(0, (-1, h))
+    return (grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype),
+            grad_mask.to(logit_mask.dtype) if needs_mask else None)
 
 
-def _statistics_gradient(total: Tensor, inverse: Tensor, grad_column: Tensor,
-                         grad_normalized: Tensor, level: float, column_level: float,
-                         num_heads: int) -> Tensor:
+def _rows_of(mask: Tensor | None, rows: slice) -> Tensor | None:
+    return None if mask is None else mask[:, rows]
+
+
+def _statistics_gradient(attention: Tensor, inverse: Tensor, grad_sums: Tensor,
+                         levels: tuple[float, float], num_heads: int,
+                         scratch: _Scratch) -> Tensor:
     """Gradient of the attention weights (every head's alike) from both statistics.
 
     With n = kept / |kept|: grad_column / h + (grad_normalized - <grad_normalized, n> n) / |kept|,
     where the sum over heads stands for the mean, hence the single 1 / h.
     """
-    kept = torch.threshold(total, level, 0)
-    along = torch.bmm(kept, grad_normalized[..., None])[..., 0] * inverse.pow(3)
-    grad = inverse[..., None] * grad_normalized[:, None]
+    level, column_level = levels
+    total = _sum_over_heads(attention, num_heads, scratch)
+    kept = _kept(total, level, scratch)
+    along = torch.bmm(kept, grad_sums[:, 1, :, None])[..., 0] * inverse.pow(3)
+    same = torch.full_like(inverse, column_level == level)
+    grad = _bmm(torch.stack([same, inverse], -1), grad_sums, scratch('grad', *total.shape))
     grad.addcmul_(kept, along[..., None], value=-1)
-    column = (grad_column / num_heads)[:, None]
-    if column_level == level:
-        return torch.ops.aten.threshold_backward(grad + column, total, level)
-    grad = torch.ops.aten.threshold_backward(grad, total, level)
-    return grad.add_(torch.ops.aten.threshold_backward(
-        column.expand_as(total), total, column_level))
+    grad = torch.ops.aten.threshold_backward(grad, total, level, grad_input=grad)
+    if column_level != level:
+        grad += (total > column_level) * grad_sums[:, :1]
+    return grad
