@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 
+from mmrobust.datasets.transforms.corrupt import relative_path
+
 from .files import write_atomically
 from .protocols import Cell
 
@@ -80,8 +82,9 @@ class PredictionPictures(Hook):
             # (C, H, W) -> (H, W, 3)
             image = tensor.detach().float().round().clamp(0, 255).to(torch.uint8)
             image = image.expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
-            name = osp.splitext(osp.basename(sample.get('img_path') or ''))[0]
-            name = name or f'{batch_idx}_{sample.get("sample_idx", "")}'
+            path = sample.get('img_path')
+            name = (osp.splitext(relative_path(path, None))[0] if path
+                    else str(sample.get('sample_idx', batch_idx)))
             picture = draw_prediction(np.ascontiguousarray(image), sample, meta)
             write_atomically(osp.join(self.folder, f'{name}.png'),
                              lambda path, picture=picture: cv2.imwrite(path, picture))

@@ -33,7 +33,8 @@ def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, numbers.Integral):
             return int(value)
         if isinstance(value, numbers.Real):
-            return round(float(value), 6) if math.isfinite(value) else None  # no float32 tail
+            # seven digits: what float32 holds, without the tail that float64 would show
+            return float(f'{value:.7g}') if math.isfinite(value) else None
         return NotImplemented
 
     converted = {name: convert(value) for name, value in metrics.items()}

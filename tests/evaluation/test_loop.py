@@ -44,7 +44,7 @@ def test_runs_every_cell_of_a_foreign_config(benchmark, tmp_path):
     assert cv2.imread(str(tmp_path / 'out/results.png')) is not None
     shown = sorted(p.relative_to(tmp_path / 'show').as_posix()
                    for p in (tmp_path / 'show').rglob('*.png'))
-    assert len(shown) == 9 * 3 and 'fog/5/a_0_leftImg8bit.png' in shown
+    assert len(shown) == 9 * 3 and 'fog/5/aachen/a_0_leftImg8bit.png' in shown
 
 
 def test_clean_cell_equals_the_ordinary_test(benchmark, segmenter, checkpoint):

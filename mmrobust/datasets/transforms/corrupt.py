@@ -8,6 +8,7 @@ from mmengine.registry import TRANSFORMS
 
 from mmrobust.corruptions import NAMES, corrupt
 from mmrobust.corruptions.seeding import image_seed
+from mmrobust.corruptions.severities import SEVERITIES
 
 CHANNEL_ORDERS = ('rgb', 'bgr')
 
@@ -46,7 +47,7 @@ class Corrupt(BaseTransform):
         image_order (str): Order of the channels of ``img``; loading transforms give 'bgr'.
 
     Raises:
-        ValueError: If the type, the severity or an order is unknown, or the image has neither
+        ValueError: If the type, severity, family or an order is unknown, or the image has neither
             one nor three channels.
     """
 
@@ -57,6 +58,9 @@ class Corrupt(BaseTransform):
             raise ValueError(f'unknown corruption {name!r}: known are {", ".join(NAMES)}.')
         if severity not in range(1, 6):
             raise ValueError(f'severity {severity!r} of {name}: choose 1, 2, 3, 4 or 5.')
+        if family not in SEVERITIES:
+            raise ValueError(f'unknown family of severities {family!r}: '
+                             f'choose {" or ".join(SEVERITIES)}.')
         for order in (channel_order, image_order):
             if order not in CHANNEL_ORDERS:
                 raise ValueError(f"unknown channel order {order!r}: choose 'rgb' or 'bgr'.")

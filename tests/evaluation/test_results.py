@@ -1,0 +1,164 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mmrobust.evaluation import get_protocol
+from mmrobust.evaluation.comparison import compare
+from mmrobust.evaluation.files import write_atomically
+from mmrobust.evaluation.fingerprint import digest, weights_digest
+from mmrobust.evaluation.plots import plot_results
+from mmrobust.evaluation.report import results_table
+from mmrobust.evaluation.results import (
+    Results,
+    ResultsMismatchError,
+    load_results,
+    main_metric,
+    plain_metrics,
+    write_csv,
+)
+
+
+def filled(path, name='cityscapes-c', model='base', shift=0.0, skip=(), **fingerprint):
+    protocol = get_protocol(name)
+    results = Results(protocol, path, model, fingerprint or dict(weights='w'))
+    for cell in reversed(protocol.cells):
+        if cell.key not in skip:
+            results.add(cell, dict(aAcc=90.0, mIoU=80.0 - 5 * cell.severity + shift))
+    results.write()
+    return results
+
+
+def test_round_trip_is_independent_of_the_order(tmp_path):
+    path = tmp_path / 'a/results.json'
+    filled(path)
+    first = path.read_bytes()
+    protocol = get_protocol('cityscapes-c')
+    results = Results(protocol, path, 'base', dict(weights='w'))
+    results.resume()
+    assert set(results.cells) == {cell.key for cell in protocol.cells}
+    results.write()
+    assert path.read_bytes() == first
+    assert [p.name for p in path.parent.iterdir()] == ['results.json']
+
+
+def test_refuses_what_does_not_belong(tmp_path):
+    path = tmp_path / 'results.json'
+    filled(path, weights='w', data='d')
+    for fingerprint, message in ((dict(weights='v', data='d'), 'another weights: choose'),
+                                 (dict(weights='v', data='e'), 'another weights and another data')):
+        with pytest.raises(ResultsMismatchError, match=message):
+            Results(get_protocol('cityscapes-c'), path, 'x', fingerprint).resume()
+    with pytest.raises(ResultsMismatchError, match='another benchmark'):
+        Results(get_protocol('fog'), path, 'x', dict(weights='w', data='d')).resume()
+    path.write_text('{"format": 1')
+    with pytest.raises(ValueError, match='is not a results file of this version'):
+        load_results(path)
+    path.write_text('{"format": 0}')
+    with pytest.raises(ValueError, match='format 0 instead of 1'):
+        load_results(path)
+    with pytest.raises(FileNotFoundError, match='no results file .*gone.json'):
+        load_results(tmp_path / 'gone.json')
+
+
+def test_table_says_what_is_missing(tmp_path):
+    complete = results_table(filled(tmp_path / 'a.json').as_dict())
+    assert 'cityscapes-c, mIoU: base' in complete
+    assert 'P 80.00, mPC 66.25, rPC 82.8 %' in complete and 'INCOMPLETE' not in complete
+    lines = {line.split()[0 if line[0] != ' ' else 0]: line for line in complete.splitlines()
+             if line.strip()}
+    assert lines['fog'].split() == ['fog', '75.00', '70.00', '65.00', '60.00', '55.00', '65.00']
+    assert lines['shot_noise'].split() == ['shot_noise', '75.00', '70.00', '65.00', '70.00']
+    partial = results_table(filled(tmp_path / 'b.json', skip=[('fog', 5), ('clean', 0)]).as_dict())
+    assert 'INCOMPLETE: 71 of 73 cells, mean of the finished ones' in partial
+    assert 'mPC 6' not in partial
+    fog = next(line for line in partial.splitlines() if ' fog ' in line)
+    assert fog.split() == ['fog', '75.00', '70.00', '65.00', '60.00', '-', '-']
+
+
+def test_corruption_errors_have_a_column(tmp_path):
+    table = results_table(filled(tmp_path / 'a.json', 'imagenet-c').as_dict())
+    assert table.splitlines()[1].split()[-2:] == ['mean', 'CE'] and 'mCE ' in table
+
+
+def test_csv_and_plot(tmp_path):
+    content = filled(tmp_path / 'a.json', skip=[('fog', 2)]).as_dict()
+    write_csv(content, tmp_path / 'a.csv')
+    rows = (tmp_path / 'a.csv').read_text().splitlines()
+    assert len(rows) == 1 + 72 and rows[1] == 'cityscapes-c,base,,clean,0,90.0,80.0'
+    assert rows[2] == 'cityscapes-c,base,blur,motion_blur,1,90.0,75.0'
+    plot_results(content, tmp_path / 'a.png')
+    picture = cv2.imread(str(tmp_path / 'a.png'))
+    assert picture.shape[1] > picture.shape[0] > 300 and picture.std() > 10
+
+
+def test_comparison(tmp_path):
+    paths = [tmp_path / name / 'results.json' for name in ('one', 'two', 'three')]
+    filled(paths[0])
+    filled(paths[1], shift=2.5)
+    filled(paths[2], model='other', shift=-1, skip=[('fog', 3)])
+    table = compare(paths, tmp_path / 'out')
+    assert table.splitlines()[1].split() == [
+        'base', '(one)', 'base', '(two)', 'diff.', 'other', '(three)', 'diff.']
+    rows = {line.split()[-6]: line.split()[-5:] for line in table.splitlines()
+            if len(line.split()) >= 6}
+    assert rows['snow'] == ['65.00', '67.50', '+2.50', '64.00', '-1.00']
+    assert rows['fog'] == ['65.00', '67.50', '+2.50', '-', '-']
+    assert rows['mPC'] == ['66.25', '68.75', '+2.50', '-', '-']
+    assert 'other (three): P 79.00; INCOMPLETE: 72 of 73 cells' in table
+    assert cv2.imread(str(tmp_path / 'out/comparison.png')) is not None
+    rows = (tmp_path / 'out/comparison.csv').read_text().splitlines()
+    assert rows[0] == 'name,base (one),base (two),other (three)'
+    assert 'fog,65.0,67.5,' in rows
+    assert compare(paths[:2], names=['A', 'B']).splitlines()[1].split() == ['A', 'B', 'diff.']
+    with pytest.raises(ValueError, match='1 names for 2 results files'):
+        compare(paths[:2], names=['A'])
+    filled(tmp_path / 'fog.json', 'fog')
+    with pytest.raises(ValueError, match='compare results of one benchmark only'):
+        compare([paths[0], tmp_path / 'fog.json'])
+
+
+def test_metrics_become_plain_numbers():
+    metrics = dict(a=np.float32(59.31), b=torch.tensor(0.5), c=np.nan, d='text', e=np.int64(3),
+                   f=np.array([1.0, np.inf]))
+    assert plain_metrics(metrics) == dict(a=59.31, b=0.5, c=None, e=3, f=[1.0, None])
+    assert json.dumps(plain_metrics(metrics), allow_nan=False)
+
+
+def test_main_metric():
+    assert main_metric(dict(aAcc=1, mIoU=2, mAcc=3)) == 'mIoU'
+    assert main_metric({'accuracy/top5': 1, 'accuracy/top1': 2}) == 'accuracy/top1'
+    assert main_metric({'coco/bbox_mAP_50': 1, 'coco/bbox_mAP': 2}) == 'coco/bbox_mAP'
+    assert main_metric(dict(loss=1)) == 'loss'
+    assert main_metric(dict(aAcc=1, mIoU=2), 'aAcc') == 'aAcc'
+    with pytest.raises(ValueError, match="no metric 'x': choose from aAcc"):
+        main_metric(dict(aAcc=1), 'x')
+    with pytest.raises(ValueError, match='the evaluator reports no metric'):
+        main_metric({})
+
+
+def test_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / 'a.txt'
+    path.write_text('old')
+
+    def fail(temporary):
+        with open(temporary, 'w') as file:
+            file.write('ne')
+        raise OSError('disk full')
+
+    with pytest.raises(OSError, match='disk full'):
+        write_atomically(path, fail)
+    assert path.read_text() == 'old' and list(tmp_path.iterdir()) == [path]
+
+
+def test_digests():
+    assert digest(dict(a=1, b=[dict(c=2)])) == digest(dict(b=({'c': 2},), a=1))
+    assert digest(dict(a=1)) != digest(dict(a=2))
+    assert digest(dict(a=1, init_cfg=dict(checkpoint='x'))) == digest(dict(a=1))
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)).bfloat16()
+    before = weights_digest(model)
+    assert weights_digest(torch.nn.DataParallel(model)) == before
+    model[1].running_mean += 1
+    assert weights_digest(model) != before
