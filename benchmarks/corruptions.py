@@ -49,7 +49,7 @@ def ours(image: np.ndarray, name: str, severity: int) -> np.ndarray:
 
 
 def fastest(function, arguments, budget: float) -> float:
-    """Returns the fastest of several calls in ms: at least 2, then as many as fit the budget."""
+    """Returns the CPU time in ms of the fastest of 2 calls, or of as many as fit the budget."""
     times = []
     while len(times) < 2 or sum(times) < budget and len(times) < 20:
         start = time.process_time()
@@ -59,12 +59,13 @@ def fastest(function, arguments, budget: float) -> float:
 
 
 def row(name: str, mine: float, theirs: float) -> str:
-    return f'| {name:24} | {mine:9.2f} | {theirs:9.2f} | {theirs / mine:6.1f}x |'
+    return f'| {name:24} | {mine:9.2f} | {theirs:12.2f} | {theirs / mine:5.1f}x |'
 
 
 def measure(image: np.ndarray, quick: bool) -> None:
-    print(f'\n| {"%d x %d" % image.shape[1::-1]:24} |   ours ms |  reference |  ratio |'
-          f'\n|{"-" * 26}|{"-" * 10}:|{"-" * 11}:|{"-" * 7}:|')
+    size = f'{image.shape[1]} x {image.shape[0]}'
+    print(f'\n| {size:24} |   ours ms | reference ms |  ratio |'
+          f'\n|{"-" * 26}|{"-" * 10}:|{"-" * 13}:|{"-" * 7}:|')
     total = np.zeros(2)
     for name in NAMES:
         severities = range(1, 4 if name.endswith('noise') else 6)
