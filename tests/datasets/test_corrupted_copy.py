@@ -1,0 +1,134 @@
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from mmrobust.corruptions import corrupt, image_seed
+from mmrobust.datasets import corrupted_copy
+from mmrobust.datasets.corrupted_copy import write_corrupted_copies
+from mmrobust.datasets.transforms.corrupt import Corrupt
+
+CELLS = dict(corruptions=['fog', 'shot_noise'], severities=[1, 4])
+
+
+@pytest.fixture
+def source(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ('aachen/a.png', 'aachen/b.jpg', 'c.png'):
+        path = tmp_path / 'source' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), rng.integers(0, 256, (36, 48, 3), dtype=np.uint8))
+    (tmp_path / 'source' / 'readme.txt').write_text('not an image')
+    return tmp_path / 'source'
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob('*') if path.is_file()}
+
+
+def test_layout_and_content(source, tmp_path):
+    target = tmp_path / 'target'
+    assert write_corrupted_copies(source, target, **CELLS, seed=5) == 12
+    assert set(files(target)) == {'settings.json'} | {
+        f'{name}/{severity}/{image}.png' for name in CELLS['corruptions']
+        for severity in CELLS['severities'] for image in ('aachen/a', 'aachen/b', 'c')}
+    image = cv2.cvtColor(cv2.imread(str(source / 'aachen/b.jpg')), cv2.COLOR_BGR2RGB)
+    expected = corrupt(image, 'fog', 4, seed=image_seed('aachen/b.jpg', 'fog', 4, 5))
+    written = cv2.imread(str(target / 'fog/4/aachen/b.png'))
+    np.testing.assert_array_equal(written[..., ::-1], expected)
+
+
+@pytest.mark.parametrize('order', ['rgb', 'bgr'])
+def test_equals_the_transform(source, tmp_path, order):
+    target = tmp_path / 'target'
+    write_corrupted_copies(source, target, ['snow'], [3], channel_order=order)
+    path = str(source / 'aachen/a.png')
+    transform = Corrupt('snow', 3, channel_order=order, root=str(source))
+    on_the_fly = transform(dict(img=cv2.imread(path), img_path=path))['img']
+    np.testing.assert_array_equal(cv2.imread(str(target / 'snow/3/aachen/a.png')), on_the_fly)
+
+
+def test_workers_and_resuming_give_the_same_files(source, tmp_path, monkeypatch):
+    once, again = tmp_path / 'once', tmp_path / 'again'
+    write_corrupted_copies(source, once, **CELLS, workers=2)
+
+    replace, calls = corrupted_copy.os.replace, []
+
+    def interrupted(*paths):
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        calls.append(replace(*paths))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(corrupted_copy.os, 'replace', interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_corrupted_copies(source, again, **CELLS)
+    assert len(files(again)) == 5  # nothing half written, no temporary file
+    assert write_corrupted_copies(source, again, **CELLS) == 8
+    assert files(again) == files(once)
+    assert write_corrupted_copies(source, again, **CELLS) == 0
+
+
+def test_jpeg_quality(source, tmp_path):
+    sizes = []
+    for quality in (20, 95):
+        target = tmp_path / str(quality)
+        write_corrupted_copies(source, target, ['contrast'], [1], format='jpg', quality=quality)
+        sizes.append(len((target / 'contrast/1/c.jpg').read_bytes()))
+    assert sizes[0] < sizes[1]
+
+
+def test_other_settings_are_refused(source, tmp_path):
+    write_corrupted_copies(source, tmp_path / 'target', ['contrast'], [1])
+    with pytest.raises(ValueError, match="begun with .*'seed': 0.*not with .*'seed': 1"):
+        write_corrupted_copies(source, tmp_path / 'target', ['contrast'], [2], seed=1)
+    assert json.loads((tmp_path / 'target/settings.json').read_text())['seed'] == 0
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (dict(corruptions=['rust']), "'rust': choose groups .*holdout.* or types .*saturate"),
+    (dict(severities=[6]), 'severity is 6'),
+    (dict(format='gif'), "format is 'gif': choose png or jpg"),
+    (dict(channel_order='rbg'), "channel order is 'rbg'"),
+    (dict(family='tiny'), "'tiny'"),
+])
+def test_mistakes_are_noticed_before_work_starts(source, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        write_corrupted_copies(source, tmp_path / 'target', **options)
+    assert not (tmp_path / 'target').exists()
+
+
+def test_unfit_folders_and_images(source, tmp_path):
+    with pytest.raises(FileNotFoundError, match='nowhere does not exist'):
+        write_corrupted_copies(tmp_path / 'nowhere', tmp_path / 'target')
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(FileNotFoundError, match='empty holds no image'):
+        write_corrupted_copies(tmp_path / 'empty', tmp_path / 'target')
+
+    cv2.imwrite(str(source / 'small.png'), np.zeros((20, 40, 3), np.uint8))
+    with pytest.raises(ValueError, match=r'small.png: .*\(20, 40, 3\)'):
+        write_corrupted_copies(source, tmp_path / 'target', ['fog'], [1])
+    (source / 'small.png').unlink()
+
+    (source / 'c.jpg').write_bytes(b'')
+    with pytest.raises(ValueError, match='c.jpg and c.png would both become c.png'):
+        write_corrupted_copies(source, tmp_path / 'target', ['fog'], [1])
+    (source / 'c.jpg').rename(source / 'd.jpg')
+    for workers in (1, 2):
+        with pytest.raises(ValueError, match='d.jpg cannot be decoded'):
+            write_corrupted_copies(source, tmp_path / f'{workers}', ['fog'], [1], workers=workers)
+
+
+def test_tool(source, tmp_path, repo):
+    tool = [sys.executable, repo / 'tools/converters/corrupt_dataset.py', source]
+    options = ['--corruptions', 'contrast', '--severities', '2', '--workers', '1']
+    run = subprocess.run([*tool, tmp_path / 'target', *options], cwd=repo, text=True,
+                         capture_output=True, check=True)
+    assert '3 images written' in run.stdout and '3/3' in run.stderr
+    run = subprocess.run([*tool, tmp_path / 'target', *options, '--seed', '1'], cwd=repo,
+                         text=True, capture_output=True)
+    assert run.returncode == 1 and 'Traceback' not in run.stderr
