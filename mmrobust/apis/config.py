@@ -8,6 +8,7 @@ from mmengine.config import utils as config_utils
 from mmengine.registry import init_default_scope
 from mmengine.runner import find_latest_checkpoint
 
+from mmrobust.datasets.validation import missing_data
 from mmrobust.utils.hosts import check_families, require
 
 # scope of a config -> import name of the library that runs it
@@ -106,6 +107,8 @@ def missing_inputs(cfg: Config, phases: tuple[str, ...]) -> Iterator[str]:
             if isinstance(root, str) and _is_absent(root):
                 yield (f"{path}.data_root='{root}' is not there: link the data set there, or "
                        f'name its folder with --cfg-options {path}.data_root=...')
+            elif 'data_prefix' in node:
+                yield from missing_data(node)
 
 
 def find_checkpoint(path: str) -> str:
