@@ -47,7 +47,7 @@ def fingerprint(model: torch.nn.Module, model_cfg: Any, dataset: Any, evaluator:
 
     Args:
         model (nn.Module): The model with the weights to be tested.
-        model_cfg, dataset, evaluator: Their configs.
+        model_cfg, dataset, evaluator: Their configs, and what else belongs to them.
         protocol (Protocol): The protocol; which of its cells are selected does not matter.
     """
     cells = [asdict(cell) for cell in protocol.cells]

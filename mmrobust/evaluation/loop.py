@@ -78,6 +78,8 @@ class CorruptionTestLoop(TestLoop):
             self._pictures = PredictionPictures(show_dir, show_interval)
             runner.register_hook(self._pictures)
         self._attack = None
+        self._attacks = {cell.key: TASK_UTILS.build(cell.attack)
+                         for cell in self.protocol.selected if cell.attack is not None}
         self.fp16 = fp16
         self._runner = runner
         self._build(self.protocol.selected[0])
@@ -147,7 +149,7 @@ class CorruptionTestLoop(TestLoop):
         if _needs(cell) != self._built:
             self._build(cell)
         self._switch.switch(cell)
-        self._attack = None if cell.attack is None else TASK_UTILS.build(cell.attack)
+        self._attack = self._attacks.get(cell.key)
         if self._pictures is not None:
             self._pictures.enter(cell)
 
@@ -161,8 +163,8 @@ class CorruptionTestLoop(TestLoop):
             results = Results(
                 self.protocol, osp.join(self.out_dir, 'results.json'),
                 model=self._model_name or Path(getattr(cfg, 'filename', None) or 'model').stem,
-                fingerprint=fingerprint(self.runner.model, cfg.get('model'), data, evaluator,
-                                        self.protocol),
+                fingerprint=fingerprint(self.runner.model, [cfg.get('model'), self.fp16], data,
+                                        evaluator, self.protocol),
                 metric=self._metric)
             try:
                 results.resume()

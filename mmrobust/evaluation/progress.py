@@ -48,7 +48,8 @@ class Progress:
 
     def step(self, batch: int) -> None:
         """So many batches of the cell are done."""
-        if time.monotonic() - self._said >= SECONDS_BETWEEN_LINES:
+        waited = time.monotonic() - self._said
+        if waited >= SECONDS_BETWEEN_LINES and batch < self._batches:
             self._say(f'{batch} of {self._batches} batches', self.finished + batch / self._batches)
 
     def leave(self, value: str) -> None:

@@ -65,20 +65,23 @@ def corruption_errors(protocol: Protocol, cells: Cells, metric: str) -> dict:
 
 
 def plain(protocol: Protocol, cells: Cells, metric: str) -> dict:
-    """Only values: of each cell, or of its parts where one evaluation reports several.
+    """Only values: P, and of each cell, or of its parts where one evaluation reports several.
 
     Parts are metrics of the same last name: ``fog/mIoU``, ``night/mIoU``, ...
     """
     last = metric.rsplit('/', 1)[-1]
     types: dict[str, float | None] = {}
     for cell in protocol.cells:
+        if cell.name == CLEAN:
+            continue
         parts = {name.rsplit('/', 1)[0]: value for name, value in cells.get(cell.key, {}).items()
                  if '/' in name and name.rsplit('/', 1)[-1] == last}
         if len(parts) > 1:
             types |= parts
         else:
             types[cell.name] = cells.get(cell.key, {}).get(metric)
-    return dict(types=types)
+    clean = cells.get((CLEAN, 0), {}).get(metric)
+    return dict(types=types) if clean is None else dict(P=clean, types=types)
 
 
 def every_metric(protocol: Protocol, cells: Cells, metric: str) -> dict:

@@ -95,6 +95,15 @@ test_cfg = dict(type='TestLoop')
 '''
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Models this small are slower with more threads, and much slower on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope='session')
 def scenes(tmp_path_factory) -> Path:
     """Root of a small data set in Cityscapes layout."""

@@ -48,6 +48,10 @@ def test_selection_keeps_the_protocol():
         ('speckle_noise', 3), ('saturate', 1), ('saturate', 3), ('spatter', 1), ('spatter', 3),
         ('fog', 1), ('fog', 3)]
     assert len(get_protocol('cityscapes-c', severities=5).selected) == 1 + 12
+    blur = get_protocol('cityscapes-c', 'blur', 1).selected
+    assert {cell.name for cell in blur} == {'clean', *protocol.headings['blur']}
+    some = {cell.name for cell in get_protocol('cityscapes-c', 'benchmark').selected}
+    assert 'fog' in some and 'spatter' not in some and 'zoom_blur' not in some
 
 
 def test_options_reach_the_cells():

@@ -4,13 +4,12 @@ from typing import Any
 
 from mmrobust.corruptions import NAMES
 
-from . import adverse_conditions, image_shifts
+from . import adverse_conditions, attacks, image_shifts
 from .base import CLEAN, PROTOCOLS, Cell, Protocol, register_protocol, unknown
 from .corruption import expand_types, register_types
 
-__all__ = ['CLEAN', 'PROTOCOLS', 'Cell', 'Protocol', 'adverse_conditions', 'get_protocol',
-           'image_shifts',
-           'register_protocol']
+__all__ = ['CLEAN', 'PROTOCOLS', 'Cell', 'Protocol', 'adverse_conditions', 'attacks',
+           'get_protocol', 'image_shifts', 'register_protocol']
 
 
 def get_protocol(name: str, corruptions: str | Iterable[str] | None = None,
@@ -19,7 +18,8 @@ def get_protocol(name: str, corruptions: str | Iterable[str] | None = None,
 
     Args:
         name (str): A registered protocol, or corruption types and groups separated by commas.
-        corruptions (str | Iterable[str], optional): Run only these cells: names or groups.
+        corruptions (str | Iterable[str], optional): Run only these cells: names, headings of the
+            protocol's table, or groups (what the protocol has of them).
         severities (str | int | Sequence[int], optional): Run only these severities.
         **options: Options of the protocol, such as ``corrupted_root``, ``seed``, ``data_root``.
 
@@ -37,14 +37,20 @@ def get_protocol(name: str, corruptions: str | Iterable[str] | None = None,
     if isinstance(corruptions, str):
         corruptions = [part.strip() for part in corruptions.split(',')]
     if corruptions is not None:
-        own = {cell.name for cell in protocol.cells}
-        corruptions = [type_ for part in corruptions
-                       for type_ in ([part] if part in own else expand_types(part))]
+        corruptions = [type_ for part in corruptions for type_ in _members(protocol, part)]
     if severities is not None:
         severities = _integers(severities)
     if corruptions is not None or severities is not None:
         protocol = protocol.select(corruptions, severities)
     return protocol
+
+
+def _members(protocol: Protocol, name: str) -> Sequence[str]:
+    own = {cell.name for cell in protocol.cells}
+    if name in own:
+        return [name]
+    types = protocol.headings.get(name) or expand_types(name)
+    return [type_ for type_ in types if type_ in own] or types
 
 
 def _integers(severities: str | int | Sequence[int]) -> list[int]:
