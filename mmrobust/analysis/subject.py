@@ -1,0 +1,227 @@
+"""What is looked at: a trained model and images of its test data, clean or corrupted."""
+import copy
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, MODELS, TRANSFORMS
+from mmengine.runner import load_checkpoint
+from torch import nn
+
+from mmrobust.checkpoints import guard_loading
+from mmrobust.datasets.pipeline import LOADING
+from mmrobust.datasets.transforms.corrupt import Corrupt, relative_path
+from mmrobust.datasets.transforms.read_image import ImageDecodeError, ReadImage
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Clean (no name), or a corruption at a severity.
+
+    Attributes:
+        name (str, optional): One of ``mmrobust.corruptions.NAMES``.
+        severity (int): 1 to 5.
+        seed (int): Changes the random draws.
+    """
+    name: str | None = None
+    severity: int = 3
+    seed: int = 0
+
+    def __str__(self) -> str:
+        return f'{self.name.replace("_", " ")} {self.severity}' if self.name else 'clean'
+
+
+@dataclass
+class Subject:
+    """A model, its config, and what figures call it."""
+    name: str
+    model: nn.Module
+    cfg: Config
+
+    @classmethod
+    def load(cls, cfg: Config, checkpoint: str | None, name: str | None = None,
+             device: str = 'cpu', trust: bool = False) -> 'Subject':
+        """Build the model of a config and load its weights.
+
+        Args:
+            cfg (Config): Full config; its default scope is the current one.
+            checkpoint (str, optional): Weights; None leaves the model as it is initialised.
+            name (str, optional): Defaults to the config's file name.
+            device (str): Where it runs.
+            trust (bool): Whether the checkpoint may run code of its own.
+        """
+        guard_loading(trust)
+        model = MODELS.build(without_pretrained(cfg.model))
+        if checkpoint is not None:
+            load_checkpoint(model, checkpoint, map_location='cpu', logger='silent')
+        return cls(name or Path(cfg.filename).stem, model.to(device).eval(), cfg)
+
+    def prepare(self, data: dict) -> dict:
+        """One image of the test data as a batch for the model."""
+        return self.model.data_preprocessor(pseudo_collate([data]), False)
+
+    @torch.inference_mode()
+    def run(self, data: dict) -> Any:
+        """Run the network on the whole image, whatever way of testing the config chooses."""
+        batch = self.prepare(data)
+        return self.model(batch['inputs'], batch.get('data_samples'), mode='tensor')
+
+    @torch.inference_mode()
+    def predict(self, data: dict) -> Any:
+        """The prediction (a data sample), as in a test."""
+        return self.model.test_step(pseudo_collate([data]))[0]
+
+
+def without_pretrained(model: Any) -> Any:
+    """A model's config without the files that training starts from."""
+    if isinstance(model, dict):
+        kept = {key: without_pretrained(value) for key, value in model.items()
+                if key != 'pretrained'}
+        start = kept.get('init_cfg')
+        if isinstance(start, dict) and start.get('type') == 'Pretrained':
+            kept['init_cfg'] = None
+        return kept
+    if isinstance(model, (list, tuple)):
+        return type(model)(map(without_pretrained, model))
+    return model
+
+
+def leaf_configs(dataset: dict) -> Iterator[dict]:
+    """Configs of the data sets with a pipeline of their own inside any wrappers."""
+    inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else [])
+    if not inner:
+        yield dataset
+    for part in inner:
+        yield from leaf_configs(part)
+
+
+class ImageSource:
+    """The images of a config's test data, each clean or corrupted.
+
+    Args:
+        cfg (Config): Full config.
+        dataset (dict, optional): Config of another data set; without a pipeline it gets the
+            config's.
+
+    Raises:
+        ValueError: If there is no test or validation data, or no image in it.
+    """
+    def __init__(self, cfg: Config, dataset: dict | None = None):
+        loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
+        if not loader:
+            raise ValueError('the config has neither test_dataloader nor val_dataloader: the '
+                             'images to look at come from there')
+        leaves = [copy.deepcopy(leaf) for leaf in leaf_configs(loader.dataset)]
+        if dataset is not None:
+            leaves = [{'pipeline': leaves[0].get('pipeline', []), **dataset}]
+        self.pipeline = leaves[0]['pipeline']
+        # data sets of decoded images, such as MMPretrain's CIFAR10, hold RGB; files are read as BGR
+        self.decoded = not any(_loads(step) for step in self.pipeline)
+        self.datasets = [DATASETS.build(leaf) for leaf in leaves]
+        self.places = [(data, i) for data in self.datasets for i in range(len(data))]
+        if not self.places:
+            raise ValueError(f'{type(self.datasets[0]).__name__} has no image: check its data_root')
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def meta(self) -> dict:
+        """Classes and palette."""
+        return self.datasets[0].metainfo
+
+    def choose(self, number: int, seed: int = 0, indices: Sequence[int] | None = None
+               ) -> list[int]:
+        """Some images: the given ones, or ``number`` of them drawn by ``seed``.
+
+        Raises:
+            ValueError: If there is no such image.
+        """
+        if indices is not None:
+            for index in indices:
+                if not 0 <= index < len(self):
+                    raise ValueError(f'there is no image {index}: the test data have '
+                                     f'{len(self)}, 0 to {len(self) - 1}')
+            return list(indices)
+        return sorted(random.Random(seed).sample(range(len(self)), min(number, len(self))))
+
+    def load(self, index: int, condition: Condition = Condition()) -> dict:
+        """An image with its labels as the pipeline packs it.
+
+        Raises:
+            ImageDecodeError: If the file is damaged.
+            FileNotFoundError: If it is not there.
+        """
+        data, i = self.places[index]
+        results = data.get_data_info(i)
+        prefix = getattr(data, 'data_prefix', None) or {}
+        root = prefix.get('img_path') or prefix.get('img') or getattr(data, 'data_root', None)
+        return self._apply(data.pipeline.transforms, results, condition, root or None)
+
+    def load_file(self, path: str, condition: Condition = Condition()) -> dict:
+        """An image file, without labels, as the pipeline packs it.
+
+        Raises:
+            FileNotFoundError: If it is not there.
+            ImageDecodeError: If it is no image.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"there is no image '{path}'")
+        image = cv2.imread(str(path))
+        if image is None:
+            raise ImageDecodeError(f"'{path}' cannot be decoded as an image: give a PNG or JPEG "
+                                   'file')
+        steps = [TRANSFORMS.build(step) for step in self.pipeline
+                 if 'Annotation' not in str(step['type']) and not _loads(step)]
+        if self.decoded:
+            image = np.ascontiguousarray(image[..., ::-1])
+        results = dict(img=image, img_path=str(path), img_shape=image.shape[:2],
+                       ori_shape=image.shape[:2])
+        return self._apply(steps, results, condition, None)
+
+    def _apply(self, transforms: Sequence[Any], results: dict, condition: Condition,
+               root: str | None) -> dict:
+        """The pipeline, with the corruption right after the image is loaded."""
+        corruption = []
+        if condition.name:
+            corruption = [Corrupt(condition.name, condition.severity, condition.seed, root=root,
+                                  image_order='rgb' if self.decoded else 'bgr')]
+        steps: list[Any] = corruption if 'img' in results else []
+        for step in transforms:
+            steps = [*steps, *([ReadImage(step), *corruption] if _loads(step) else [step])]
+        for step in steps:
+            results = step(results)
+        return results
+
+    def display(self, data: dict, size: tuple[int, int] | None = None) -> np.ndarray:
+        """What the model is given, as RGB uint8 (H, W, 3).
+
+        Args:
+            data (dict): An image of :meth:`load` or :meth:`load_file`.
+            size (tuple[int, int], optional): Pad to this height and width, as the model does.
+        """
+        image = data['inputs'].expand(3, -1, -1).permute(1, 2, 0)  # (H, W, 3)
+        image = image.float().round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+        if size is not None:
+            image = np.pad(image, ((0, max(0, size[0] - image.shape[0])),
+                                   (0, max(0, size[1] - image.shape[1])), (0, 0)))
+        return image if self.decoded else np.ascontiguousarray(image[..., ::-1])
+
+    def name(self, index: int) -> str:
+        """A short name of an image, without its folder."""
+        data, i = self.places[index]
+        path = data.get_data_info(i).get('img_path')
+        return Path(relative_path(path, None)).stem if path else f'{index:05d}'
+
+
+def _loads(step: Any) -> bool:
+    """Whether a step of a pipeline, built or not, loads an image."""
+    kind = step['type'] if isinstance(step, dict) else type(step)
+    return bool(LOADING.fullmatch(kind if isinstance(kind, str) else kind.__name__))
