@@ -83,7 +83,7 @@ def test_images_without_a_path_float_and_grey_ones(image):
     (dict(name='fog', severity=0), 'severity 0 of fog'),
     (dict(name='fog', severity=1, channel_order='rbg'), "unknown channel order 'rbg'"),
     (dict(name='fog', severity=1, image_order='grey'), "unknown channel order 'grey'"),
-    (dict(name='fog', severity=1, family='mnist'), "family of severities 'mnist': choose imagenet")])
+    (dict(name='fog', severity=1, family='mnist'), "family of severities 'mnist': choose")])
 def test_wrong_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         Corrupt(**settings)

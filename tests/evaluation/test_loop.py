@@ -10,8 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import TASK_UTILS
 from mmengine.runner import Runner
 
-from mmrobust.corruptions import corrupt
-from mmrobust.corruptions.seeding import image_seed
+from mmrobust.datasets.corrupted_copy import write_corrupted_copies
 from mmrobust.evaluation import apply_benchmark
 from mmrobust.evaluation.loop import CorruptionTestLoop
 from mmrobust.evaluation.protocols import PROTOCOLS, Cell, Protocol
@@ -126,17 +125,16 @@ def test_persistent_workers_see_every_cell(benchmark, segmenter):
 
 
 def test_ready_made_images_equal_those_made_on_the_fly(benchmark, scenes, tmp_path):
-    folder = scenes / 'leftImg8bit/val'
-    for path in folder.rglob('*.png'):
-        relative = path.relative_to(folder)
-        made = corrupt(cv2.imread(str(path))[..., ::-1], 'fog', 3,
-                       seed=image_seed(relative.as_posix(), 'fog', 3))
-        target = tmp_path / 'c/fog/3' / relative
-        target.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(target), made[..., ::-1])
-    _, read = benchmark('fog', severities=3, corrupted_root=str(tmp_path / 'c'), out_dir='read')
-    _, made = benchmark('fog', severities=3)
-    assert cells(read) == cells(made)
+    write_corrupted_copies(str(scenes / 'leftImg8bit/val'), str(tmp_path / 'c'), ['frost'], [1],
+                           channel_order='bgr')
+    _, read = benchmark('cityscapes-c', corruptions='frost', severities=1, out_dir='read',
+                        corrupted_root=str(tmp_path / 'c'), show_dir=str(tmp_path / 'seen/read'))
+    _, made = benchmark('cityscapes-c', corruptions='frost', severities=1,
+                        show_dir=str(tmp_path / 'seen/made'))
+    assert cells(read, 'aAcc') == cells(made, 'aAcc')
+    for picture in (tmp_path / 'seen/read/frost/1').rglob('*.png'):
+        other = tmp_path / 'seen/made' / picture.relative_to(tmp_path / 'seen/read')
+        assert np.array_equal(cv2.imread(str(picture)), cv2.imread(str(other)))
 
 
 def test_missing_ready_made_images_are_named_before_work_starts(benchmark, scenes, tmp_path):
