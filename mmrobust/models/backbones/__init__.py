@@ -1,3 +1,4 @@
 from .fan import FAN
+from .rvt import RVT
 
-__all__ = ['FAN']
+__all__ = ['FAN', 'RVT']
