@@ -43,6 +43,8 @@ def parse_args() -> argparse.Namespace:
     for flag in ('corruptions', 'severities', 'corrupted_root', 'benchmark_options'):
         if getattr(args, flag) and not args.benchmark:
             parser.error(f'--{flag.replace("_", "-")} needs --benchmark')
+    if args.out and args.benchmark:
+        parser.error('--out keeps the predictions of one test; a benchmark writes results.json')
     return args
 
 
@@ -62,13 +64,16 @@ def main() -> None:
     if args.benchmark:
         from mmrobust.evaluation import apply_benchmark
 
+        options = args.benchmark_options or {}
+        if args.show_dir:
+            options['show_dir'] = args.show_dir
         apply_benchmark(cfg, args.benchmark, corruptions=args.corruptions,
                         severities=args.severities, corrupted_root=args.corrupted_root,
-                        **(args.benchmark_options or {}))
+                        **options)
+    elif args.show_dir:
+        draw_predictions(cfg, args.show_dir)
     if args.amp:
         cfg.test_cfg.fp16 = True
-    if args.show_dir:
-        draw_predictions(cfg, args.show_dir)
     test(cfg, predictions=args.out, trust=args.trust)
 
 
