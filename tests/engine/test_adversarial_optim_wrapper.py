@@ -22,7 +22,7 @@ MODEL = dict(
     head=dict(type='mmpretrain.LinearClsHead', num_classes=3, in_channels=16),
     data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor', mean=[127.5] * 3,
                            std=[127.5] * 3, num_classes=3),
-    alignment=dict(type='AdversarialFeatureAlignment', corruption=dict(
+    alignment=dict(type='AdversarialFeatureAlignment', gradient_scale=1., corruption=dict(
         type='PatchCorruptionModel', grid=4, patch_size=8, ratio=.25, fill='drop')))
 OPTIM = dict(type='OptimWrapper', constructor='AdversarialOptimWrapperConstructor',
              optimizer=dict(type='AdamW', lr=1e-3),

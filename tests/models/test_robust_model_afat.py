@@ -24,7 +24,7 @@ ADL = dict(type='AttentionDiversificationLoss')
 
 
 def classifier(backbone=FAN, alignment=(), width=None, plain=False, **kwargs):
-    alignment = dict(alignment)
+    alignment = dict(dict(gradient_scale=1.), **dict(alignment))
     corruption = dict(dict(type='PatchCorruptionModel', grid=4, patch_size=PATCH, ratio=.25),
                       **alignment.pop('corruption', {}))
     if corruption['type'] == 'RandomPatchCorruption':
@@ -272,6 +272,7 @@ def test_ema_copy():
     (dict(corruption=dict(fill='paint')), "fill='paint': choose 'noise' or 'drop'"),
     (dict(corruption=dict(patch_size=0)), 'at least 1 pixel'),
     (dict(loss_weight=-1.), 'drive the features apart'),
+    (dict(gradient_scale=0.), 'positive multiple'),
     (dict(norm='l1'), "norm='l1'"),
     (dict(adversary='nobody'), "adversary='nobody'"),
     (dict(blocks='layers.9'), "blocks='layers.9' matches no module of FAN"),

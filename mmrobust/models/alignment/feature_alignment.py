@@ -18,15 +18,16 @@ from .patch_corruption import LossScale
 
 
 class _ReverseGradient(torch.autograd.Function):
-    """The identity, which turns descent into ascent for everything before it."""
+    """The identity, which turns descent into ``scale`` times ascent for everything before it."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx, x: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        return -grad
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return -ctx.scale * grad, None
 
 
 def batch_half(features: Any, half: int) -> Any:
@@ -42,6 +43,7 @@ class JointPass:
         loss_scale (LossScale): Of the loss that the corruption model learns from.
         ascend (bool): Whether the corruption model ascends on whatever the model descends on.
             Otherwise it learns from :meth:`ascent` alone.
+        gradient_scale (float): Factor of the corruption model's gradient.
 
     Attributes:
         tokens (list[Tensor]): Output (2B, N, C) of every aligned block, in depth order.
@@ -50,10 +52,12 @@ class JointPass:
     # keeps the gradient at the images within float16; divided out again
     SCALE = 2. ** 10
 
-    def __init__(self, corrupted: Tensor, loss_scale: LossScale, ascend: bool):
+    def __init__(self, corrupted: Tensor, loss_scale: LossScale, ascend: bool,
+                 gradient_scale: float):
         self._source = corrupted
         self.loss_scale = loss_scale
-        self.corrupted = (_ReverseGradient.apply(corrupted) if ascend
+        self.gradient_scale = gradient_scale
+        self.corrupted = (_ReverseGradient.apply(corrupted, gradient_scale) if ascend
                           else corrupted.detach().requires_grad_())
         self.tokens: list[Tensor] = []
         self._features: Any = None
@@ -82,7 +86,7 @@ class JointPass:
     def ascent(self, objective: Tensor) -> Tensor:
         """A loss of value 0 that lets the corruption model, and nothing else, raise a scalar."""
         gradient, = torch.autograd.grad(objective * self.SCALE, self.corrupted, retain_graph=True)
-        loss = -(self._source * (gradient / self.SCALE)).sum()
+        loss = -(self._source * (gradient * (self.gradient_scale / self.SCALE))).sum()
         return self.loss_scale.observe(loss - loss.detach())
 
 
@@ -109,6 +113,12 @@ class AdversarialFeatureAlignment(nn.Module):
             loss, which it reaches through the alignment), or ``'cross_entropy'``, the host's
             loss on the corrupted images (table 6 of the paper; one more backward).
             Defaults to ``'alignment'``.
+        gradient_scale (float): The corruption model's gradients are multiplied by this, and only
+            then clipped (each score's to 1, the whole to the norm that its optimizer allows).
+            The authors never undid the loss scale of mixed precision, which starts at 65536: in
+            effect, nearly every gradient was clipped, and a rate of 1e-4 was enough to learn. 1
+            leaves the gradients as they are, and asks for a rate some thousand times as large.
+            Neither depends on mixed precision. Defaults to 65536.
         matched_drop_path (bool): Draw stochastic depth once for an image and its corrupted
             twin. The authors draw independently. Defaults to False.
         blocks (str, optional): Regular expression that the names of the aligned modules, within
@@ -116,16 +126,20 @@ class AdversarialFeatureAlignment(nn.Module):
             ``attn``.
 
     Raises:
-        ValueError: On a negative weight, or an unknown norm or adversary.
+        ValueError: On a negative weight or scale, or an unknown norm or adversary.
     """
 
     def __init__(self, corruption: dict | None = None, loss_weight: float = 5e-3,
                  norm: str = 'mse', adversary: str = 'alignment',
-                 matched_drop_path: bool = False, blocks: str | None = None):
+                 gradient_scale: float = 65536., matched_drop_path: bool = False,
+                 blocks: str | None = None):
         super().__init__()
         if loss_weight < 0:
             raise ValueError(f'loss_weight={loss_weight} would drive the features apart: use a '
                              'weight >= 0; the paper uses 5e-3')
+        if gradient_scale <= 0:
+            raise ValueError(f'gradient_scale={gradient_scale}: the corruption model learns by a '
+                             'positive multiple of its gradient')
         if norm not in ('mse', 'squared_norm'):
             raise ValueError(f"norm='{norm}': choose 'mse' or 'squared_norm'")
         if adversary not in ('alignment', 'cross_entropy'):
@@ -134,6 +148,7 @@ class AdversarialFeatureAlignment(nn.Module):
         self.loss_weight = loss_weight
         self.norm = norm
         self.adversary = adversary
+        self.gradient_scale = gradient_scale
         self.matched_drop_path = matched_drop_path
         self.blocks = blocks
 
@@ -178,7 +193,8 @@ class AdversarialFeatureAlignment(nn.Module):
         """
         loss_scale = LossScale()
         corrupted = self.corruption(images, *image_range(model.data_preprocessor), loss_scale)
-        joint = JointPass(corrupted, loss_scale, ascend=self.adversary == 'alignment')
+        joint = JointPass(corrupted, loss_scale, self.adversary == 'alignment',
+                          self.gradient_scale)
         with ExitStack() as stack:
             for block in self.aligned_blocks(model.backbone):
                 stack.callback(block.register_forward_hook(joint.keep).remove)

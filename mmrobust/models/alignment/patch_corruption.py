@@ -153,6 +153,11 @@ class PatchCorruptionModel(PatchCorruption):
         self.fc = nn.Linear(patches, patches, bias=False)
 
     def scores(self, images: Tensor) -> Tensor:
+        # in float32: the clipped gradients of the scores do not fit into float16 with a loss scale
+        with torch.autocast(images.device.type, enabled=False):
+            return self._scores(images.float())
+
+    def _scores(self, images: Tensor) -> Tensor:
         grid = self.grid(images)
         x = F.gelu(self.patch_embed(images))  # (B, 1, rows, columns)
         if grid == self.own_grid:
