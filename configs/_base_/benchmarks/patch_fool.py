@@ -1,0 +1,3 @@
+# A config that inherits this file and says `test_cfg = _base_.benchmark` runs as with
+# `--benchmark patch-fool`.
+benchmark = dict(type='CorruptionTestLoop', protocol='patch-fool')
