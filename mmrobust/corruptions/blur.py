@@ -8,7 +8,7 @@ import numpy as np
 from mmrobust.corruptions.filters import (
     centre,
     clip,
-    correlate,
+    correlate_levels,
     enlarge,
     gaussian,
     gaussian_levels,
@@ -33,11 +33,12 @@ def gaussian_blur(image: np.ndarray, stream: Stream, sigma: float) -> np.ndarray
 def defocus_blur(image: np.ndarray, stream: Stream, radius: float, alias: float) -> np.ndarray:
     """Filters with an antialiased disk of ``radius`` pixels."""
     kernel, levels = _disk(radius, alias)
-    x = lookup(levels, image)
     if np.count_nonzero(kernel) > _FEW:
-        return clip(cv2.max(cv2.filter2D(x, -1, kernel).reshape(len(x), -1), 0)).reshape(x.shape)
+        x = lookup(levels, image)
+        return clip(cv2.filter2D(x, -1, kernel, x))
     reach = len(kernel) // 2
-    return clip(correlate(cv2.copyMakeBorder(x, *[reach] * 4, cv2.BORDER_REFLECT_101), kernel))
+    image = cv2.copyMakeBorder(image, *[reach] * 4, cv2.BORDER_REFLECT_101)
+    return correlate_levels(image, levels, kernel)
 
 
 @lru_cache(maxsize=16)
@@ -55,7 +56,7 @@ def motion_blur(image: np.ndarray, stream: Stream, radius: int, sigma: float) ->
     """Smears along a random direction within 45 degrees of the horizontal."""
     taps = motion_kernel(radius, sigma, stream.uniform(-45, 45), image.shape)
     flat = (taps[0][:, None] * np.arange(256)).sum(axis=0)
-    return truncate(motion(to_float(image, flat), *taps))
+    return motion(image, *taps, nudged(flat))
 
 
 def zoom_blur(image: np.ndarray, stream: Stream, step: float, end: float) -> np.ndarray:

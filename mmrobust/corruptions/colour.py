@@ -6,11 +6,12 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from mmrobust.corruptions.filters import strips
 from mmrobust.corruptions.lookup import lookup, pair
 from mmrobust.corruptions.streams import Stream
 
 _LEVELS = np.arange(256) / 255.
-_STRIP = 1 << 17  # pixels whose intermediate results stay in the cache
+_STRIP = 1 << 17  # pixels
 
 
 def brightness(image: np.ndarray, stream: Stream, offset: float) -> np.ndarray:
@@ -49,9 +50,7 @@ def _recolour(image: np.ndarray, change: Callable, *parameters: float) -> np.nda
     """
     tables = _recolouring(change, parameters)
     result = np.empty_like(image)
-    step = max(1, _STRIP // image.shape[1])
-    for start in range(0, len(image), step):
-        rows = slice(start, start + step)
+    for rows in strips(image, _STRIP):
         cv2.merge(list(_recolour_strip(cv2.split(image[rows]), *tables)), result[rows])
     return result
 
@@ -89,15 +88,23 @@ def _middle_via_hue(planes, where, channel, extremes, saturation, value):
     first, second, third = (_LEVELS.take(planes[(channel + i) % 3].reshape(-1).take(where))
                             for i in range(3))
     spread = first - np.minimum(second, third)
-    hue = (2 * channel + (second - third) / spread) / 6
-    hue[hue < 0] += 1
+    ascending = second > third  # whether the sector of the hue is even
+    hue = second
+    hue -= third
+    hue /= spread
+    hue += 2 * channel
+    hue /= 6
+    if channel == 0:
+        hue[hue < 0] += 1
     hue *= 6
-    sector = np.floor(hue)
-    share = hue - sector
-    np.subtract(1, share, out=share, where=sector % 2 == 0)
+    hue -= np.floor(hue)
+    np.subtract(1, hue, out=hue, where=ascending)
     key = extremes.reshape(-1).take(where)
-    middle = value.take(key) * (1 - share * saturation.take(key))
-    return (np.clip(middle, 0, 1) * 255).astype(np.uint8)
+    hue *= saturation.take(key)
+    middle = np.subtract(1, hue, out=hue)
+    middle *= value.take(key)
+    middle *= 255
+    return middle.astype(np.uint8)
 
 
 @lru_cache(maxsize=32)

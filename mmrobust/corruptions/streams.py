@@ -45,7 +45,9 @@ class FastStream:
 
     @cached_property
     def rng(self) -> np.random.Generator:  # many corruptions need none
-        return np.random.default_rng(self._source)
+        if isinstance(self._source, np.random.Generator):
+            return self._source
+        return np.random.Generator(np.random.PCG64(self._source))
 
     def bits(self, dtype, shape: tuple[int, ...]) -> np.ndarray:
         """Returns uniformly distributed values of an unsigned integer type."""

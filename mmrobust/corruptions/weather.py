@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from mmrobust.corruptions.filters import (
     gaussian,
     motion,
     motion_kernel,
+    strips,
     truncate,
 )
 from mmrobust.corruptions.lookup import lookup, pair
 from mmrobust.corruptions.streams import Stream
 
+_STRIP = 1 << 14  # pixels
 _UNIT = np.arange(256, dtype=np.float32) / np.float32(255)
 _TEXTURES = ('frost1.png', 'frost2.png', 'frost3.png', 'frost4.jpg', 'frost5.jpg')
 _WATER = np.float32([175, 238, 238]) / np.float32(255)
@@ -41,18 +44,29 @@ def snow(image: np.ndarray, stream: Stream, loc: float, scale: float, factor: fl
     flakes = np.rint(motion(flakes, *taps) * 255)[:shape[0], :shape[1]]
     flakes = flakes + cv2.rotate(flakes, cv2.ROTATE_180)
 
-    x = lookup(_UNIT, image)
-    white = cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) * 1.5 + .5
-    planes = []
-    for plane in cv2.split(x):
-        brighter = cv2.max(plane, white)
-        brighter *= 1 - mix
-        plane *= mix
-        plane += brighter
-        plane *= 255
-        plane += flakes
-        planes.append(clip(plane))
-    return cv2.merge(planes)
+    def whiten(part: np.ndarray, flakes: np.ndarray) -> np.ndarray:
+        x = lookup(_UNIT, part)
+        white = cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) * 1.5 + .5
+        planes = []
+        for plane in cv2.split(x):
+            brighter = cv2.max(plane, white)
+            brighter *= 1 - mix
+            plane *= mix
+            plane += brighter
+            plane *= 255
+            plane += flakes
+            planes.append(clip(plane))
+        return cv2.merge(planes)
+
+    return _by_strips(whiten, image, flakes)
+
+
+def _by_strips(function: Callable, image: np.ndarray, *layers: np.ndarray) -> np.ndarray:
+    """Applies a function of the pixels and the layers over them."""
+    result = np.empty_like(image)
+    for rows in strips(image, _STRIP):
+        result[rows] = function(image[rows], *(layer[rows] for layer in layers))
+    return result
 
 
 def frost(image: np.ndarray, stream: Stream, image_weight: float, frost_weight: float,
@@ -77,7 +91,7 @@ def _frosted(image_weight: float, frost_weight: float) -> np.ndarray:
     return np.clip(image_weight * levels[:, None] + frost_weight * levels, 0, 255).astype(np.uint8)
 
 
-@lru_cache(maxsize=10)
+@lru_cache(maxsize=len(_TEXTURES))
 def _scaled_texture(index: int, height: int, width: int, shrink: float | None) -> np.ndarray:
     texture = _texture(index)
     cover = max(height / texture.shape[0], width / texture.shape[1])
@@ -114,8 +128,12 @@ def fog(image: np.ndarray, stream: Stream, amount: float, decay: float) -> np.nd
     keep = brightest / (brightest + amount)
     haze = plasma[:height, :width] - np.float32(low)
     haze *= np.float32(amount * keep * 255 / (high - low))
-    x = lookup(np.float32(np.arange(256) * keep), image)
-    return truncate(cv2.add(x, cv2.merge([haze] * 3)))
+    levels = np.float32(np.arange(256) * keep)
+
+    def cover(part: np.ndarray, haze: np.ndarray) -> np.ndarray:
+        return truncate(cv2.add(lookup(levels, part), cv2.merge([haze] * 3)))
+
+    return _by_strips(cover, image, haze)
 
 
 def _plasma(stream: Stream, size: int, decay: float) -> np.ndarray:
@@ -159,23 +177,27 @@ def spatter(image: np.ndarray, stream: Stream, loc: float, scale: float, sigma: 
     """Splashes water or mud on the lens."""
     layer = stream.normal(loc, scale, image.shape[:2])
     layer = gaussian(layer, sigma)
-    layer[layer < threshold] = 0
+    layer *= layer >= threshold
     if mud:
         share = gaussian((layer > threshold).astype(np.float32), intensity)
-        share[share < .8] = 0
-        keep, colour = 1 - share, _MUD
+        share *= share >= .8
+        colour = _MUD
     else:
         share = _water(layer) * np.float32(intensity)
         colour = _WATER
-    planes = []
-    for plane, shade in zip(cv2.split(image), colour, strict=True):
-        x = lookup(_UNIT, plane)
-        if mud:
-            x *= keep
-        x = cv2.scaleAdd(share, float(shade), x)
-        x *= 255
-        planes.append(clip(x))
-    return cv2.merge(planes)
+
+    def splash(part: np.ndarray, share: np.ndarray) -> np.ndarray:
+        planes = []
+        for plane, shade in zip(cv2.split(part), colour, strict=True):
+            x = lookup(_UNIT, plane)
+            if mud:
+                x *= 1 - share
+            x = cv2.scaleAdd(share, float(shade), x)
+            x *= 255
+            planes.append(clip(x))
+        return cv2.merge(planes)
+
+    return _by_strips(splash, image, share)
 
 
 def _water(layer: np.ndarray) -> np.ndarray:

@@ -75,11 +75,18 @@ def test_motion_stops_at_the_border():
     assert weights.sum() < 1
 
 
-def test_correlate_in_pieces():
+@pytest.mark.parametrize('shape', [(21, 17), (3, 41), (30, 5)])
+def test_correlate_in_pieces_and_strips(shape):
     rng = np.random.default_rng(0)
-    x, kernel = rng.random((50, 60), dtype=np.float32), rng.random((21, 17), dtype=np.float32)
-    expected = correlate(x.astype(float), kernel.astype(float))[10:-10, 8:-8]
-    np.testing.assert_allclose(filters.correlate(x, kernel), expected, rtol=1e-5)
+    image = rng.integers(0, 256, (230, 70), dtype=np.uint8)
+    kernel = rng.random(shape, dtype=np.float32)
+    kernel /= kernel.sum()
+    top, left = shape[0] // 2, shape[1] // 2
+    expected = correlate(image.astype(float), kernel.astype(float))
+    expected = expected[top:top + 231 - shape[0], left:left + 71 - shape[1]]
+    levels = np.arange(256, dtype=np.float32)
+    difference = filters.correlate_levels(image, levels, kernel) - np.floor(expected)
+    assert np.abs(difference).mean() < 1e-3
 
 
 @pytest.mark.parametrize('factor', [1.01, 1.19, 2.5, 3, 4.5])

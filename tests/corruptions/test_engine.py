@@ -9,6 +9,7 @@ from mmrobust.corruptions import NAMES, corrupt
 from mmrobust.corruptions.severities import SEVERITIES
 
 IMAGE = photograph(40, 52)
+IMAGE.setflags(write=False)
 
 
 @pytest.mark.parametrize('family', SEVERITIES)
