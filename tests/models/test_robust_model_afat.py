@@ -90,6 +90,31 @@ def test_every_token_mixing_block_is_aligned_and_nothing_stays():
     assert '_joint' not in vars(model)
 
 
+@pytest.mark.parametrize(('backbone', 'count'), [
+    (dict(type='TAPSwinTransformer', img_size=64, window_size=2, patch_size=4, drop_path_rate=.1,
+          arch=dict(embed_dims=8, depths=[2, 1, 1, 1], num_heads=[1, 2, 2, 2])), 5),
+    (dict(type='TAPMixVisionTransformer', embed_dims=8, num_stages=2, num_layers=[1, 2],
+          num_heads=[1, 2], patch_sizes=[7, 3], strides=[4, 2], sr_ratios=[2, 1],
+          out_indices=(0, 1)), 3),
+    (dict(type='mmseg.VisionTransformer', img_size=64, patch_size=8, embed_dims=8, num_layers=2,
+          num_heads=2), 2),
+    (dict(VIT, img_size=64), 2)], ids=['Swin', 'MiT', 'mmseg.ViT', 'mmpretrain.ViT'])
+def test_blocks_of_the_hosts(backbone, count):
+    backbone = MODELS.build(backbone)
+    backbone.train()
+    alignment = MODELS.build(dict(
+        type='AdversarialFeatureAlignment', matched_drop_path=True,
+        corruption=dict(type='RandomPatchCorruption', patch_size=8)))
+    alignment.prepare(backbone)
+    blocks, shapes = alignment.aligned_blocks(backbone), []
+    assert len(blocks) == count
+    for block in blocks:
+        block.register_forward_hook(lambda *args: shapes.append(args[2].shape))
+    backbone(torch.rand(4, 3, 64, 64))
+    assert [len(shape) for shape in shapes] == [3] * count
+    assert {shape[0] for shape in shapes} == {4}
+
+
 def test_inference_is_the_hosts():
     model, plain = classifier(), classifier(plain=True)
     plain.load_state_dict(model.state_dict(), strict=False)

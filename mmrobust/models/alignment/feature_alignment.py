@@ -174,8 +174,13 @@ class AdversarialFeatureAlignment(nn.Module):
                 raise ValueError(f"blocks='{self.blocks}' matches no module of "
                                  f'{type(backbone).__name__}')
             return found
-        found = [m for m in backbone.modules()
-                 if hasattr(m, 'attn') and not isinstance(m, ClassAttentionBlock)]
+        found: list[nn.Module] = []
+        inside: tuple[str, ...] = ()  # some hosts wrap an attn in an attn
+        for name, module in backbone.named_modules():
+            if ('attn' in module._modules and not isinstance(module, ClassAttentionBlock)
+                    and not name.startswith(inside)):
+                found.append(module)
+                inside += (f'{name}.',)
         if not found:
             raise ValueError(
                 f'{type(backbone).__name__} has no block with a self-attention to align: use a '
