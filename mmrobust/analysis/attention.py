@@ -27,6 +27,7 @@ class AttentionMaps:
         windows (Tensor, optional): (W, Nq), place of each token of each window in the padded
             row-major grid.
         grid (tuple[int, int], optional): That grid. Otherwise it follows from the image.
+        unpadded (tuple[int, int], optional): The part of it that the image covers.
         image_size (tuple[int, int], optional): Height and width of what the model was given.
     """
     images: int
@@ -38,6 +39,7 @@ class AttentionMaps:
     weights: Tensor | None = None
     windows: Tensor | None = None
     grid: tuple[int, int] | None = None
+    unpadded: tuple[int, int] | None = None
     image_size: tuple[int, int] | None = None
 
     @classmethod
@@ -106,6 +108,38 @@ class AttentionMaps:
         whole[self.windows[:, :, None], self.windows[:, None]] = parts
         return whole
 
+    def query_map(self, position: tuple[float, float], image: int = 0, head: int | None = None
+                  ) -> Tensor:
+        """What the token at one place of the image attends to, over the grid of keys (H, W).
+
+        Args:
+            position (tuple[float, float]): From the top and from the left, as parts of the image.
+            image (int): Which image.
+            head (int, optional): Which head. Defaults to their mean.
+
+        Raises:
+            ValueError: If the position is outside the image, or there is no such head.
+        """
+        self.check_head(head)
+        if not all(0 <= part <= 1 for part in position):
+            raise ValueError(f'the query at {position[0]}, {position[1]} lies outside the image: '
+                             'both parts are 0 to 1')
+        own = self.of_image(image)
+        grid, extra = self.grid_of(self.shape[2])
+        covered = self.unpadded or grid
+        y, x = (min(int(part * side), side - 1)
+                for part, side in zip(position, covered, strict=True))
+        token = extra + y * grid[1] + x
+        if self.windows is not None:
+            (window, token), = (self.windows == token).nonzero().tolist()
+            row = own.weights[window, :, token].float()  # (h, Nk)
+            attended = row.new_zeros(self.num_tokens)
+            attended[self.windows[window]] = row.mean(0) if head is None else row[head]
+            return attended.view(grid)[:covered[0], :covered[1]]
+        row = own._rows(slice(token, token + 1))[0, :, 0]  # (h, Nk)
+        grid, extra = self.grid_of(self.shape[3])
+        return (row.mean(0) if head is None else row[head])[extra:].view(grid)
+
     def of_image(self, image: int) -> 'AttentionMaps':
         """The maps of one image."""
         per_image = self.shape[0] // self.images
@@ -118,7 +152,8 @@ class AttentionMaps:
         if bias is not None and bias.dim() == 4 and len(bias) > 1:
             bias = bias[own]
         return AttentionMaps(1, cut(self.query), cut(self.key), self.scale, self.logit_mask, bias,
-                             cut(self.weights), self.windows, self.grid, self.image_size)
+                             cut(self.weights), self.windows, self.grid, self.unpadded,
+                             self.image_size)
 
     def check_head(self, head: int | None) -> None:
         """Raise ValueError unless there is such a head."""

@@ -197,19 +197,19 @@ def _watch_pytorch(module: nn.MultiheadAttention, record: Record) -> Callable[[]
 
 def _watch_windows(module: nn.Module, record: Record) -> Callable[[], Any]:
     """The host libraries' shifted windows."""
-    places: list = [None, None]
+    places: list = []
 
     def locate(module: nn.Module, args: tuple, kwargs: dict) -> None:
         hw = kwargs['hw_shape'] if 'hw_shape' in kwargs else args[1]
         shift = module.shift_size
         if min(hw) == module.window_size and not getattr(module, 'pad_small_map', True):
             shift = 0
-        places[:] = window_places(hw, module.window_size, shift)
+        places[:] = *window_places(hw, module.window_size, shift), tuple(hw)
 
     def take(_: nn.Module, args: tuple, weights: Tensor) -> None:
-        windows, grid = places
+        windows, grid, hw = places
         record(AttentionMaps(len(weights) // len(windows), weights=weights,
-                             windows=windows.to(weights.device), grid=grid))
+                             windows=windows.to(weights.device), grid=grid, unpadded=hw))
 
     hooks = [module.register_forward_pre_hook(locate, with_kwargs=True),
              module.w_msa.softmax.register_forward_hook(take)]

@@ -38,6 +38,9 @@ class Condition:
         return f'{self.name.replace("_", " ")} {self.severity}' if self.name else 'clean'
 
 
+CLEAN = Condition()
+
+
 @dataclass
 class Subject:
     """A model, its config, and what figures call it."""
@@ -152,7 +155,7 @@ class ImageSource:
             return list(indices)
         return sorted(random.Random(seed).sample(range(len(self)), min(number, len(self))))
 
-    def load(self, index: int, condition: Condition = Condition()) -> dict:
+    def load(self, index: int, condition: Condition = CLEAN) -> dict:
         """An image with its labels as the pipeline packs it.
 
         Raises:
@@ -165,7 +168,7 @@ class ImageSource:
         root = prefix.get('img_path') or prefix.get('img') or getattr(data, 'data_root', None)
         return self._apply(data.pipeline.transforms, results, condition, root or None)
 
-    def load_file(self, path: str, condition: Condition = Condition()) -> dict:
+    def load_file(self, path: str, condition: Condition = CLEAN) -> dict:
         """An image file, without labels, as the pipeline packs it.
 
         Raises:

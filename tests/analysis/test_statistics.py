@@ -59,6 +59,20 @@ def test_similarity_of_two_maps():
         map_similarity(maps(DIAGONAL), maps([[1., 0., 0.]]))
 
 
+@pytest.mark.parametrize('shift', [0, 1])
+def test_map_of_a_query(shift):
+    """Of windows over a padded grid, and of tokens behind a class token with fewer keys."""
+    places, grid = window_places((2, 3), 2, shift)
+    weights = torch.rand(2, 1, 4, 4).softmax(-1)
+    windowed = AttentionMaps(1, weights=weights, windows=places, grid=grid, unpadded=(2, 3))
+    row = windowed.matrix()[4 + 2].view(2, 4)[:, :3]
+    assert torch.allclose(windowed.query_map((0.9, 0.9)), row)
+    plain = AttentionMaps(1, weights=torch.rand(1, 2, 9, 2), image_size=(32, 64))
+    assert torch.equal(plain.query_map((0., 0.3), head=1), plain.weights[0, 1, 1 + 1].view(1, 2))
+    with pytest.raises(ValueError, match='query at 1.2, 0.0 lies outside the image'):
+        plain.query_map((1.2, 0.))
+
+
 def test_shares():
     received = torch.tensor([[.5, .3, .1, .1]])
     assert top_share(received, 0.5).item() == pytest.approx(0.8)
@@ -103,7 +117,8 @@ def test_windows_are_one_map():
     assert whole[5, 2] == weights[0, 0, 0, 3]
     assert whole[5, 0] == 0
     assert torch.allclose(whole.sum(-1), torch.ones(8))
-    found, dense = (attention_statistics(m) for m in (windowed, AttentionMaps.of(whole[None, None])))
+    found = attention_statistics(windowed)
+    dense = attention_statistics(AttentionMaps.of(whole[None, None]))
     for name in ('row_entropy', 'effective_tokens', 'diagonality', 'top_share'):
         assert torch.allclose(found[name], dense[name]), name
 

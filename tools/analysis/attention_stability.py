@@ -1,0 +1,25 @@
+#!/usr/bin/env python
+"""Histograms of the similarity between clean and corrupted attention, of one or several models.
+
+    python tools/analysis/attention_stability.py CONFIG CHECKPOINT [CONFIG CHECKPOINT ...] \\
+        --names plain "TAP & ADL" --corruption gaussian_noise fog
+"""
+from _common import add_corruption, add_layers, load_subjects, main, model_parser
+
+
+def run() -> None:
+    parser = model_parser(__doc__, images=50)
+    add_corruption(parser, 'gaussian_noise', several=True)
+    add_layers(parser, 'all')
+    args = parser.parse_args()
+    from mmrobust.analysis.stability import attention_stability
+    from mmrobust.analysis.subject import Condition
+
+    names = [args.corruption] if isinstance(args.corruption, str) else args.corruption
+    print(attention_stability(
+        load_subjects(args), [Condition(name, args.severity) for name in names], args.out,
+        args.images, args.seed, args.layers))
+
+
+if __name__ == '__main__':
+    main(run)

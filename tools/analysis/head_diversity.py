@@ -1,0 +1,22 @@
+#!/usr/bin/env python
+"""Similarity of heads, concentration and entropy of attention per layer, of one or several models.
+
+    python tools/analysis/head_diversity.py CONFIG CHECKPOINT [CONFIG CHECKPOINT ...]
+"""
+from _common import add_corruption, add_layers, load_subjects, main, model_parser
+
+
+def run() -> None:
+    parser = model_parser(__doc__, images=50)
+    add_corruption(parser, None)
+    add_layers(parser, 'all')
+    args = parser.parse_args()
+    from mmrobust.analysis.diversity import head_diversity
+    from mmrobust.analysis.subject import Condition
+
+    print(head_diversity(load_subjects(args), args.out, args.images, args.seed,
+                         Condition(args.corruption, args.severity), args.layers))
+
+
+if __name__ == '__main__':
+    main(run)
