@@ -1,0 +1,48 @@
+"""What a segmentation data set gives away without a look at the image."""
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+
+def _labels(dataset: Any, size: tuple[int, int] | None):
+    """Label maps (H, W) of a built segmentation data set, resized to (width, height)."""
+    for index in range(len(dataset)):
+        sample = dataset[index]['data_samples'].gt_sem_seg.data[0].numpy().astype(np.uint8)
+        if size is not None and sample.shape[::-1] != size:
+            sample = cv2.resize(sample, size, interpolation=cv2.INTER_NEAREST)
+        yield sample
+
+
+def label_prior_miou(train: Any, val: Any, num_classes: int, ignore_index: int = 255
+                     ) -> tuple[float, np.ndarray]:
+    """mIoU of predicting, at every pixel, the class that is most frequent there in training.
+
+    A model that looks at its input must beat it.
+
+    Args:
+        train, val: Built data sets of MMSegmentation whose samples hold ``gt_sem_seg``.
+        num_classes (int): Number of classes.
+        ignore_index (int): Label that does not count. Defaults to 255.
+
+    Returns:
+        tuple[float, np.ndarray]: mIoU in percent over the classes that occur, and the IoU
+        (num_classes,) of each, nan where it is undefined.
+    """
+    first = next(_labels(val, None))
+    size = first.shape[::-1]
+    counts = np.zeros((num_classes, *first.shape), dtype=np.int32)
+    for label in tqdm(_labels(train, size), total=len(train), desc='label frequencies'):
+        for cls in np.unique(label[label != ignore_index]):
+            counts[cls] += label == cls
+    prior = counts.argmax(0)
+    confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+    for label in tqdm(_labels(val, size), total=len(val), desc='comparison'):
+        known = label != ignore_index
+        pairs = label[known].astype(np.int64) * num_classes + prior[known]
+        confusion += np.bincount(pairs, minlength=num_classes ** 2).reshape(confusion.shape)
+    union = confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
+    with np.errstate(invalid='ignore'):
+        iou = np.where(union > 0, 100. * confusion.diagonal() / union, np.nan)
+    return float(np.nanmean(iou)), iou

@@ -1,0 +1,34 @@
+#!/usr/bin/env python
+"""The mIoU that needs no look at the image: the most frequent class of each pixel."""
+import argparse
+import sys
+
+from mmengine.config import DictAction
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config of a segmenter')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    args = parser.parse_args()
+
+    from mmengine.registry import DATASETS
+
+    from mmrobust.apis import load_config
+    from mmrobust.evaluation.label_prior import label_prior_miou
+
+    cfg = load_config(args.config, args.cfg_options)
+    pipeline = [dict(type='LoadAnnotations'), dict(type='PackSegInputs', meta_keys=())]
+    train, val = (DATASETS.build({**cfg[part].dataset, 'pipeline': pipeline})
+                  for part in ('train_dataloader', 'val_dataloader'))
+    classes = val.metainfo['classes']
+    mean, iou = label_prior_miou(train, val, len(classes))
+    for name, value in zip(classes, iou, strict=True):
+        print(f'{name:>16} {value:6.2f}')
+    print(f'{"mIoU":>16} {mean:6.2f}')
+
+
+if __name__ == '__main__':
+    from mmrobust.utils.cli import run
+
+    sys.exit(run(main))
