@@ -112,16 +112,17 @@ def _draw(panels: list[tuple[np.ndarray, list[Tensor]]], positions: list[int],
     height, width = panels[0][0].shape[:2]
     columns = len(positions) + 1
     cell = 1.7
-    figure, axes = new_figure(cell * columns, (cell * height / width + 0.25) * len(panels) + 2,
+    figure, axes = new_figure(cell * columns, (cell * height / width + 0.08) * len(panels) + 1.9,
                               len(panels) + 1, columns,
                               height_ratios=[cell * height / width] * len(panels) + [1.2])
     colours = ['#000000', *COLOURS][:len(labels)]
-    for line, (image, weights) in zip(axes, panels, strict=False):
-        show_image(line[0], image, condition if line is axes[0] else '')
+    for row, (image, weights) in enumerate(panels):
+        line = axes[row]
+        show_image(line[0], image, '' if row else condition)
         for axis, position in zip(line[1:], positions, strict=True):
             best = weights[position].argmax(0).numpy().astype(np.uint8)
             best = cv2.resize(best, (width, height), interpolation=cv2.INTER_NEAREST)
-            show_image(axis, best, f'layer {position}' if line is axes[0] else '',
+            show_image(axis, best, '' if row else f'layer {position}',
                        cmap=ListedColormap(colours), vmin=-0.5, vmax=len(labels) - 0.5,
                        interpolation='nearest')
     axes[-1, 0].set_visible(False)

@@ -133,9 +133,9 @@ def _draw(panels: list[dict[str, Any]], rows: list[dict[str, Any]], path: Path) 
                 line[1:], panel['names'], panel['positions'], panel['maps'], strict=False):
             top = limits[panel['model'], name] or 1.
             title = f'layer {position}'
-            if panel['condition'].name:
+            if panel['condition'].name and panel['query'] is None:
                 cosine = similarity[panel['model'], str(panel['condition']), name]
-                title += f', cosine {cosine:.2f}'
+                title += f', cosine {cosine:.3f}'
             if panel['query'] is None:
                 show_image(axis, values, title, cmap=SEQUENTIAL, vmin=0, vmax=top,
                            interpolation='nearest', aspect='auto')

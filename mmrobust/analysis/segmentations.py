@@ -120,17 +120,18 @@ def _draw(panels: list[tuple], models: list[str], meta: dict, path: Path) -> Non
     titles = ['image', *(['ground truth'] if has_truth else []), *models]
     height, width = panels[0][2][0].shape
     cell = 2.1
-    figure, axes = new_figure(cell * len(titles), (cell * height / width + 0.08) * len(panels) + 1,
+    figure, axes = new_figure(cell * len(titles), (cell * height / width + 0.06) * len(panels) + 0.8,
                               len(panels), len(titles))
     seen: set[int] = set()
-    for line, (image, truth, predictions, name, condition) in zip(axes, panels, strict=True):
+    for row, (image, truth, predictions, name, condition) in enumerate(panels):
+        line = axes[row]
         size = predictions[0].shape[::-1]
         maps = [*([truth] if has_truth else []), *predictions]
         pictures = [cv2.resize(image, size), *(_coloured(labels, palette) for labels in maps)]
         boxes = (difference_boxes(*predictions[:2], truth) if len(predictions) > 1 else [])
         seen.update(*(np.unique(labels).tolist() for labels in maps if labels is not None))
         for axis, picture, title in zip(line, pictures, titles, strict=True):
-            show_image(axis, picture, title if line is axes[0] else '')
+            show_image(axis, picture, '' if row else title)
             for left, top, box_width, box_height in boxes:
                 for colour, thickness in (('black', 2.2), ('white', 1.1)):
                     axis.add_patch(Rectangle((left, top), box_width, box_height, fill=False,

@@ -107,8 +107,8 @@ def _draw(rows: list[dict[str, Any]], models: Sequence[str], conditions: Sequenc
     histogram.set_xlabel('cosine of clean and corrupted attention,\nmean over layers',
                          fontsize=SIZES['label'])
     histogram.set_ylabel('images', fontsize=SIZES['label'])
-    by_layer.set_xlabel('layer', fontsize=SIZES['label'])
-    by_layer.set_ylabel('cosine (mean, standard deviation)', fontsize=SIZES['label'])
+    by_layer.set_xlabel('layer (band: standard deviation)', fontsize=SIZES['label'])
+    by_layer.set_ylabel('cosine', fontsize=SIZES['label'])
     by_layer.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(', '.join(map(str, conditions)), fontsize=SIZES['title'])
     figure.legend(*histogram.get_legend_handles_labels(), fontsize=SIZES['legend'],

@@ -90,7 +90,7 @@ def without_pretrained(model: Any) -> Any:
         start = kept.get('init_cfg')
         if isinstance(start, dict) and start.get('type') == 'Pretrained':
             kept['init_cfg'] = None
-        return kept
+        return type(model)(kept)
     if isinstance(model, (list, tuple)):
         return type(model)(map(without_pretrained, model))
     return model
