@@ -6,17 +6,16 @@ import cv2
 import numpy as np
 
 from mmrobust.corruptions.filters import (
+    Scale,
     centre,
     clip,
-    correlate_levels,
+    correlate,
     enlarge,
     gaussian,
-    gaussian_levels,
+    gaussian_scale,
+    is_whiter,
     motion,
     motion_kernel,
-    nudged,
-    to_float,
-    truncate,
 )
 from mmrobust.corruptions.lookup import lookup
 from mmrobust.corruptions.streams import Stream
@@ -27,50 +26,53 @@ _STRIP = 1 << 16  # pixels whose indices stay in the cache
 
 def gaussian_blur(image: np.ndarray, stream: Stream, sigma: float) -> np.ndarray:
     """Filters with a Gaussian of ``sigma`` pixels."""
-    return truncate(gaussian(lookup(gaussian_levels(sigma), image), sigma))
+    scale = gaussian_scale(sigma, is_whiter(image))
+    return scale.truncate(gaussian(scale(image), sigma))
 
 
 def defocus_blur(image: np.ndarray, stream: Stream, radius: float, alias: float) -> np.ndarray:
     """Filters with an antialiased disk of ``radius`` pixels."""
-    kernel, levels = _disk(radius, alias)
+    kernel, scale = _disk(radius, alias)
     if np.count_nonzero(kernel) > _FEW:
-        x = lookup(levels, image)
+        x = scale(image)
         return clip(cv2.filter2D(x, -1, kernel, x))
     reach = len(kernel) // 2
     image = cv2.copyMakeBorder(image, *[reach] * 4, cv2.BORDER_REFLECT_101)
-    return correlate_levels(image, levels, kernel)
+    return correlate(image, scale, kernel)
 
 
 @lru_cache(maxsize=16)
-def _disk(radius: float, alias: float) -> tuple[np.ndarray, np.ndarray]:
+def _disk(radius: float, alias: float) -> tuple[np.ndarray, Scale]:
     half, size = (8, 3) if radius <= 8 else (int(radius), 5)
     offset = np.arange(-half, half + 1)
     disk = (offset ** 2 + offset[:, None] ** 2 <= radius ** 2).astype(np.float32)
     disk = cv2.GaussianBlur(disk / disk.sum(), (size, size), alias)
     margin = np.flatnonzero(disk.any(axis=0))[0]  # the zeros around the disk cost time
     disk = disk[margin:len(disk) - margin, margin:len(disk) - margin].copy()
-    return disk, nudged(np.arange(256) * disk.sum(dtype=np.float64))
+    return disk, Scale(np.arange(256) * disk.sum(dtype=np.float64))
 
 
 def motion_blur(image: np.ndarray, stream: Stream, radius: int, sigma: float) -> np.ndarray:
     """Smears along a random direction within 45 degrees of the horizontal."""
-    taps = motion_kernel(radius, sigma, stream.uniform(-45, 45), image.shape)
-    flat = (taps[0][:, None] * np.arange(256)).sum(axis=0)
-    return motion(image, *taps, nudged(flat))
+    weights, rows, columns = motion_kernel(radius, sigma, stream.uniform(-45, 45), image.shape)
+    flat = (weights[:, None] * np.arange(256)).sum(axis=0)
+    complete = len(weights) > 2 * radius  # else the weights do not sum to 1
+    return motion(image, weights, rows, columns, Scale(flat, complete and is_whiter(image)))
 
 
 def zoom_blur(image: np.ndarray, stream: Stream, step: float, end: float) -> np.ndarray:
     """Averages the image with ever larger enlargements of its centre."""
     factors = np.arange(1, end, step)
     height, width = image.shape[:2]
-    x = to_float(image, _flat_zoom(len(factors)))
+    scale = Scale(_flat_zoom(len(factors)))
+    x = scale(image)
     total = 2 * x  # the image itself, and its enlargement by 1
     for factor in factors[1:]:
         layer = enlarge(x[centre(x.shape, factor)], factor)[:height, :width]
         rows, columns = layer.shape[:2]
         total[:rows, :columns] += layer
     total *= np.float32(1 / (len(factors) + 1))
-    return truncate(total)
+    return scale.truncate(total)
 
 
 def _flat_zoom(layers: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmrobust.corruptions.filters import gaussian, to_float, truncate
+from mmrobust.corruptions.filters import gaussian, truncate
 from mmrobust.corruptions.streams import Stream
 
 
@@ -34,7 +34,7 @@ def elastic_transform(image: np.ndarray, stream: Stream, factor: float, amplitud
         movement (float): Of three corners of a centred square, in short sides.
     """
     height, width = image.shape[:2]
-    x = to_float(image)
+    x = image.astype(np.float32)
     if movement:
         x = _random_affine(x, stream, movement * min(height, width))
     sigmas = sigma * height, sigma * width

@@ -1,8 +1,8 @@
 """Linear filters that several corruptions share.
 
 They work in float32 on the 0..255 scale. The reference works in float64 on 0..1 and truncates, so
-that in areas of one colour its rounding errors decide between a level and the one below.
-``to_float`` nudges every level to the side on which the reference lands.
+that in areas of one colour its rounding errors decide between a level and the one below; near such
+areas the smallest weight of the filter does. ``Scale`` gets both right.
 """
 
 import math
@@ -15,29 +15,46 @@ from scipy.ndimage import gaussian_filter1d
 
 from mmrobust.corruptions.lookup import lookup
 
-_NUDGE = 2e-4  # more than float32 filters err, less than anyone sees
 _FOURIER = 130  # taps from which OpenCV filters float32 by Fourier transform
 _TILE = 1200  # floats of one row; as many rows as a filter is high then fit the cache
+_NEAR = 5  # levels
 _ROWS = 64  # filtered together: few enough for the cache, many more than their surroundings
 
 
-def to_float(image: np.ndarray, flat: np.ndarray | None = None) -> np.ndarray:
-    """Converts uint8 to float32.
+class Scale:
+    """The 256 levels as numbers to filter, and back.
+
+    float32 is finest near 0, so an image with more white than black is counted from white. And
+    every level is moved a little, to the side on which the reference lands in areas of that level.
 
     Args:
-        image (numpy.ndarray): uint8 values.
-        flat (numpy.ndarray, optional): What the reference makes of an area of each of the 256
-            levels, before it truncates.
+        flat (numpy.ndarray): What the reference makes of areas of the 256 levels, before it
+            truncates.
+        white (bool): Whether to count from white.
     """
-    return lookup(_LEVELS if flat is None else nudged(flat), image)
+
+    def __init__(self, flat: np.ndarray, white: bool = False):
+        self.white = white
+        levels = np.arange(255, -1, -1.) if white else np.arange(256.)
+        nudge = 8e-7 * levels + 1e-13  # more than float32 filters err, less than anyone sees
+        stays = np.floor(flat) >= np.rint(flat)
+        self.levels = (levels + np.where(stays != white, nudge, -nudge)).astype(np.float32)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        return lookup(self.levels, image)
+
+    def truncate(self, x: np.ndarray) -> np.ndarray:
+        """Returns the levels below filtered numbers, as uint8."""
+        if self.white:
+            return cv2.bitwise_not(np.ceil(x).astype(np.uint8))
+        return truncate(x)
 
 
-def nudged(flat: np.ndarray) -> np.ndarray:
-    """Returns the 256 levels, moved a little to the side on which the reference lands."""
-    return _LEVELS + np.where(np.floor(flat) < np.rint(flat), -_NUDGE, _NUDGE).astype(np.float32)
-
-
-_LEVELS = np.arange(256, dtype=np.float32)
+def is_whiter(image: np.ndarray) -> bool:
+    """Whether more values are near white than near black."""
+    plane = image.reshape(len(image), -1)
+    white = cv2.countNonZero(cv2.compare(plane, 255 - _NEAR, cv2.CMP_GE))
+    return white > cv2.countNonZero(cv2.compare(plane, _NEAR, cv2.CMP_LE))
 
 
 def truncate(x: np.ndarray) -> np.ndarray:
@@ -92,15 +109,15 @@ def _gaussian_kernel(sigma: float, cut: float) -> np.ndarray:
     return (weights / weights.sum()).astype(np.float32)
 
 
-@lru_cache(maxsize=32)
-def gaussian_levels(sigma: float) -> np.ndarray:
-    """Returns the 256 levels, nudged as the reference's Gaussian asks."""
+@lru_cache(maxsize=64)
+def gaussian_scale(sigma: float, white: bool) -> Scale:
+    """Returns the scale on which to filter with a Gaussian."""
     radius = int(4 * sigma + .5)
     flat = np.arange(256) / 255.
     for _ in range(2):
         area = np.repeat(flat[:, None], 2 * radius + 1, axis=1)
         flat = gaussian_filter1d(area, sigma, axis=1, mode='nearest')[:, radius]
-    return nudged(flat * 255)
+    return Scale(flat * 255, white)
 
 
 def motion_kernel(radius: int, sigma: float, angle: float, shape: tuple[int, ...]
@@ -123,13 +140,13 @@ def motion_kernel(radius: int, sigma: float, angle: float, shape: tuple[int, ...
 
 
 def motion(x: np.ndarray, weights: np.ndarray, rows: np.ndarray, columns: np.ndarray,
-           levels: np.ndarray | None = None) -> np.ndarray:
+           scale: Scale | None = None) -> np.ndarray:
     """Sums shifted copies of an image, with its edges repeated outwards.
 
     Args:
-        x (numpy.ndarray): (H, W) or (H, W, C), float32, or uint8 with ``levels``.
+        x (numpy.ndarray): (H, W) or (H, W, C), float32; or uint8 with a ``scale``.
         weights, rows, columns (numpy.ndarray): From ``motion_kernel``.
-        levels (numpy.ndarray, optional): What the 256 values of a uint8 image mean.
+        scale (Scale, optional): On which to filter, and to truncate to uint8.
     """
     trail = np.zeros((np.ptp(rows) + 1, np.ptp(columns) + 1), np.float32)
     np.add.at(trail, (rows - rows.min(), columns - columns.min()), weights.astype(np.float32))
@@ -137,12 +154,12 @@ def motion(x: np.ndarray, weights: np.ndarray, rows: np.ndarray, columns: np.nda
     for offsets in (rows, columns):
         ends += [-offsets.min(), offsets.max()]
     x = cv2.copyMakeBorder(x, *ends, cv2.BORDER_REPLICATE)
-    if levels is None:
+    if scale is None:
         return _correlate(x, trail.shape, list(_pieces(trail)))
-    return correlate_levels(x, levels, trail)
+    return correlate(x, scale, trail)
 
 
-def correlate_levels(image: np.ndarray, levels: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+def correlate(image: np.ndarray, scale: Scale, kernel: np.ndarray) -> np.ndarray:
     """Correlates where the kernel lies inside the image, tap by tap, and truncates to uint8.
 
     For few taps that is faster than the Fourier transform that OpenCV takes for large kernels. It
@@ -150,7 +167,7 @@ def correlate_levels(image: np.ndarray, levels: np.ndarray, kernel: np.ndarray) 
 
     Args:
         image (numpy.ndarray): (H, W) or (H, W, C), uint8.
-        levels (numpy.ndarray): What its 256 values mean.
+        scale (Scale): On which to filter.
         kernel (numpy.ndarray): (h, w), float32.
 
     Returns:
@@ -160,8 +177,8 @@ def correlate_levels(image: np.ndarray, levels: np.ndarray, kernel: np.ndarray) 
     result = np.empty((height, width, *image.shape[2:]), np.uint8)
     pieces = list(_pieces(kernel))
     for rows in strips(result, _ROWS * width):
-        x = lookup(levels, image[rows.start:rows.stop + len(kernel) - 1])
-        result[rows] = clip(_correlate(x, kernel.shape, pieces))
+        x = scale(image[rows.start:rows.stop + len(kernel) - 1])
+        result[rows] = scale.truncate(_correlate(x, kernel.shape, pieces))
     return result
 
 

@@ -84,9 +84,10 @@ def test_correlate_in_pieces_and_strips(shape):
     top, left = shape[0] // 2, shape[1] // 2
     expected = correlate(image.astype(float), kernel.astype(float))
     expected = expected[top:top + 231 - shape[0], left:left + 71 - shape[1]]
-    levels = np.arange(256, dtype=np.float32)
-    difference = filters.correlate_levels(image, levels, kernel) - np.floor(expected)
-    assert np.abs(difference).mean() < 1e-3
+    for white in (False, True):
+        scale = filters.Scale(np.arange(256.), white)
+        difference = filters.correlate(image, scale, kernel) - np.floor(expected)
+        assert np.abs(difference).mean() < 1e-3
 
 
 @pytest.mark.parametrize('factor', [1.01, 1.19, 2.5, 3, 4.5])
