@@ -47,7 +47,8 @@ def _disk(radius: float, alias: float) -> tuple[np.ndarray, Scale]:
     offset = np.arange(-half, half + 1)
     disk = (offset ** 2 + offset[:, None] ** 2 <= radius ** 2).astype(np.float32)
     disk = cv2.GaussianBlur(disk / disk.sum(), (size, size), alias)
-    margin = np.flatnonzero(disk.any(axis=0))[0]  # the zeros around the disk cost time
+    disk[disk < 1e-15] = 0  # lost in the sum, but they would cost time, as do zeros around it
+    margin = np.flatnonzero(disk.any(axis=0))[0]
     disk = disk[margin:len(disk) - margin, margin:len(disk) - margin].copy()
     return disk, Scale(np.arange(256) * disk.sum(dtype=np.float64))
 
@@ -108,12 +109,13 @@ def _scatter(pixels: np.ndarray, stream: Stream, delta: int) -> None:
     choice = cv2.copyMakeBorder(choice, *edges, *edges, cv2.BORDER_CONSTANT, value=stay)
     flat = pixels.reshape(-1)
     rows = max(1, _STRIP // width)
+    places = np.arange(rows * width, dtype=np.int32)
     for top in reversed(range(0, height, rows)):
         move = lookup(moves, choice[top:top + rows]).reshape(-1)
         first, count = top * width, len(move)
-        source = np.arange(count)
-        source += move
-        later = (move > 0) & (source < count)
+        source = move + places[:count]
+        later = move > 0
+        later &= source < count
         start = np.flatnonzero(later)
         end = source.take(start)
         unfinished = np.flatnonzero(later.take(end))

@@ -18,7 +18,7 @@ from mmrobust.corruptions.lookup import lookup
 _FOURIER = 130  # taps from which OpenCV filters float32 by Fourier transform
 _TILE = 1200  # floats of one row; as many rows as a filter is high then fit the cache
 _NEAR = 5  # levels
-_ROWS = 64  # filtered together: few enough for the cache, many more than their surroundings
+_ROWS = 128  # filtered together: few enough for the cache, many more than their surroundings
 
 
 class Scale:
@@ -44,9 +44,9 @@ class Scale:
         return lookup(self.levels, image)
 
     def truncate(self, x: np.ndarray) -> np.ndarray:
-        """Returns the levels below filtered numbers, as uint8."""
+        """Returns the levels below filtered numbers, as uint8; the numbers may be lost."""
         if self.white:
-            return cv2.bitwise_not(np.ceil(x).astype(np.uint8))
+            return cv2.bitwise_not(np.ceil(x, out=x).astype(np.uint8))
         return truncate(x)
 
 

@@ -47,16 +47,13 @@ def snow(image: np.ndarray, stream: Stream, loc: float, scale: float, factor: fl
     def whiten(part: np.ndarray, flakes: np.ndarray) -> np.ndarray:
         x = lookup(_UNIT, part)
         white = cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) * 1.5 + .5
-        planes = []
-        for plane in cv2.split(x):
-            brighter = cv2.max(plane, white)
-            brighter *= 1 - mix
-            plane *= mix
-            plane += brighter
-            plane *= 255
-            plane += flakes
-            planes.append(clip(plane))
-        return cv2.merge(planes)
+        whitened = cv2.max(x, cv2.merge([white] * 3))
+        whitened *= 1 - mix
+        x *= mix
+        x += whitened
+        x *= 255
+        x += cv2.merge([flakes] * 3)
+        return clip(x)
 
     return _by_strips(whiten, image, flakes)
 
@@ -187,15 +184,12 @@ def spatter(image: np.ndarray, stream: Stream, loc: float, scale: float, sigma: 
         colour = _WATER
 
     def splash(part: np.ndarray, share: np.ndarray) -> np.ndarray:
-        planes = []
-        for plane, shade in zip(cv2.split(part), colour, strict=True):
-            x = lookup(_UNIT, plane)
-            if mud:
-                x *= 1 - share
-            x = cv2.scaleAdd(share, float(shade), x)
-            x *= 255
-            planes.append(clip(x))
-        return cv2.merge(planes)
+        x = lookup(_UNIT, part)
+        if mud:
+            x *= cv2.merge([1 - share] * 3)
+        x += cv2.merge([share * shade for shade in colour])
+        x *= 255
+        return clip(x)
 
     return _by_strips(splash, image, share)
 
