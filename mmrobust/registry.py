@@ -58,7 +58,9 @@ ON_DEMAND: dict[str, dict[str, str]] = {
     'DATA_SAMPLERS': {
     },
     'HOOKS': {
+        'AttentionStatisticsHook': 'mmrobust.analysis.training_hook',
         'CheckDataHook': 'mmrobust.datasets.validation',
+        'CheckWeightsHook': 'mmrobust.engine.weights_hook',
         'SaveOnStopHook': 'mmrobust.engine.stop_hook',
     },
     'LOOPS': {

@@ -105,7 +105,7 @@ def difference_boxes(first: np.ndarray, second: np.ndarray, truth: np.ndarray | 
     if truth is not None:
         differ &= ((first == truth) != (second == truth)) & (truth != IGNORED)
     # strips along edges, as wide as labelling is uncertain, are no difference to look at
-    size = max(2, min(differ.shape) // 60)
+    size = max(3, min(differ.shape) // 60) | 1  # odd, else regions move
     cleaned = cv2.morphologyEx(differ.astype(np.uint8), cv2.MORPH_OPEN,
                                np.ones((size, size), np.uint8))
     _, _, found, _ = cv2.connectedComponentsWithStats(cleaned, connectivity=8)
@@ -120,7 +120,8 @@ def _draw(panels: list[tuple], models: list[str], meta: dict, path: Path) -> Non
     titles = ['image', *(['ground truth'] if has_truth else []), *models]
     height, width = panels[0][2][0].shape
     cell = 2.1
-    figure, axes = new_figure(cell * len(titles), (cell * height / width + 0.06) * len(panels) + 0.8,
+    figure, axes = new_figure(cell * len(titles),
+                              (cell * height / width + 0.06) * len(panels) + 0.8,
                               len(panels), len(titles))
     seen: set[int] = set()
     for row, (image, truth, predictions, name, condition) in enumerate(panels):

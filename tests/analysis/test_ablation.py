@@ -1,0 +1,91 @@
+"""The grid of runs, with tools that only take notes."""
+import csv
+import json
+
+import pytest
+
+from mmrobust.analysis.ablation import parse_grid, run_ablation, run_name
+
+TRAIN = '''
+import sys
+from pathlib import Path
+work_dir = Path(sys.argv[sys.argv.index('--work-dir') + 1])
+if 'b.rho=0.3' in sys.argv and not (work_dir / 'second_try').exists():
+    (work_dir / 'second_try').write_text('')
+    sys.exit('no luck')
+(work_dir / 'calls').open('a').write('train ' + ' '.join(sys.argv[1:]) + '\\n')
+'''
+TEST = '''
+import json, sys
+from pathlib import Path
+work_dir = Path(sys.argv[sys.argv.index('--work-dir') + 1])
+(work_dir / 'calls').open('a').write('test ' + ' '.join(sys.argv[1:]) + '\\n')
+options = dict(a.split('=') for a in sys.argv[sys.argv.index('--cfg-options') + 1:])
+value = float(options['a.tau']) + float(options['b.rho'])
+(work_dir / 'fog').mkdir()
+(work_dir / 'fog' / 'results.json').write_text(json.dumps(dict(
+    finished=2, expected=2, summary=dict(P=value, mPC=value / 2, types=dict(fog=value)))))
+'''
+
+
+@pytest.fixture
+def tools(tmp_path):
+    (tmp_path / 'train.py').write_text(TRAIN)
+    (tmp_path / 'test.py').write_text(TEST)
+    return tmp_path
+
+
+def test_grid():
+    assert parse_grid(['a.tau=1,2', 'shape=[1,2],(3,4)']) == [
+        {'a.tau': '1', 'shape': '[1,2]'}, {'a.tau': '1', 'shape': '(3,4)'},
+        {'a.tau': '2', 'shape': '[1,2]'}, {'a.tau': '2', 'shape': '(3,4)'}]
+    names = [run_name(settings) for settings in ({'a.tau': '1'}, {'b.tau': '1'})]
+    assert all(name.startswith('tau=1-') for name in names) and len(set(names)) == 2
+    for bad in ('tau', '=1,2', 'tau='):
+        with pytest.raises(ValueError, match='is no part of a grid'):
+            parse_grid([bad])
+    with pytest.raises(ValueError, match='repeats a key or a value'):
+        parse_grid(['tau=1,2', 'tau=3'])
+    with pytest.raises(ValueError, match='repeats a key or a value'):
+        parse_grid(['tau=1,1'])
+
+
+def test_runs_resume_and_report(tools, tmp_path):
+    grid = parse_grid(['a.tau=1,2', 'b.rho=0.1,0.3'])
+    arguments = tools, 'config.py', grid, 'fog', tmp_path / 'out', ['c=5'], ['--severities', '3']
+    with pytest.raises(ValueError, match='2 of 4 runs failed, see .*tau=1.rho=0.3.*ablation.log'):
+        run_ablation(*arguments)
+    done = tmp_path / 'out' / run_name(grid[0])
+    calls = (done / 'calls').read_text().splitlines()
+    assert calls == [
+        f'train config.py --work-dir {done} --resume --cfg-options c=5 a.tau=1 b.rho=0.1',
+        f'test config.py {done} --work-dir {done} --benchmark fog --severities 3 '
+        '--cfg-options c=5 a.tau=1 b.rho=0.1']
+    with (tmp_path / 'out' / 'ablation.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row['mPC'] for row in rows] == ['0.55', '', '1.05', '']
+
+    table = run_ablation(*arguments)
+    assert (done / 'calls').read_text().splitlines() == calls  # not done again
+    with (tmp_path / 'out' / 'ablation.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row['a.tau'], row['b.rho'], row['P']) for row in rows] == [
+        ('1', '0.1', '1.1'), ('1', '0.3', '1.3'), ('2', '0.1', '2.1'), ('2', '0.3', '2.3')]
+    assert table.splitlines()[-1].split() == ['2', '0.3', '2.30', '1.15']
+    assert (tmp_path / 'out' / 'ablation.png').stat().st_size > 5000
+    with pytest.raises(ValueError, match='holds runs with another config, benchmark or overrides'):
+        run_ablation(*arguments[:3], 'acdc', *arguments[4:])
+
+
+def test_a_part_of_a_benchmark(tools, tmp_path):
+    """Numbers of a part are called so, and it is finished once its table was written."""
+    grid = parse_grid(['a.tau=1', 'b.rho=0.1'])
+    folder = tmp_path / 'out' / run_name(grid[0])
+    (folder / 'fog').mkdir(parents=True)
+    (folder / 'trained').write_text('')
+    (folder / 'fog' / 'results.csv').write_text('')
+    (folder / 'fog' / 'results.json').write_text(json.dumps(dict(
+        finished=1, expected=2, summary=dict(P=None, mPC=None, mPC_finished=7.))))
+    table = run_ablation(tools, 'config.py', grid, 'fog', tmp_path / 'out')
+    assert 'mPC of a part' in table and '7.00' in table
+    assert not (folder / 'calls').exists()

@@ -1,0 +1,58 @@
+"""Counting parameters and operations."""
+import csv
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmrobust.analysis.complexity import complexity, measure_complexity
+from mmrobust.apis.config import load_config
+from mmrobust.models.backbones.fan import FAN
+
+
+class Model(torch.nn.Module):
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, x, mode):
+        return self.backbone(x)
+
+
+@pytest.mark.parametrize('tap', [None, dict(num_branches=3)])
+def test_counts_are_the_papers(tap):
+    arch = dict(patch_embed='conv', patch_size=16, depths=(2,), embed_dims=(32,), num_heads=(2,))
+    found = measure_complexity(Model(FAN(arch, tap=tap)).to('meta').eval(), (64, 96))
+    tokens, channels, branches, layers = 4 * 6, 32, 3, 2
+    expected = layers * (4 * tokens * channels ** 2 + 2 * tokens ** 2 * channels)
+    assert found['attention_formula'] == found['attention_operations'] == expected
+    assert found['attention_parameters'] == layers * (4 * channels ** 2 + 4 * channels)
+    if tap is None:
+        assert found['tap_operations'] is None
+    else:
+        expected = layers * (11 * tokens * channels * branches + 9 * tokens * branches ** 2)
+        assert found['tap_operations'] == found['tap_formula'] == expected
+
+
+def test_published_cost(repo, tmp_path):
+    """FAN-B-Hybrid: 50.4M parameters and 11.7 GFLOPs, with TAP 50.7M and 11.8."""
+    names = ('fan_b_imagenet', 'fan_b_tap_imagenet')
+    text = complexity([(name, load_config(str(repo / 'configs' / f'{name}.py')))
+                       for name in names], tmp_path)
+    with (tmp_path / 'complexity.csv').open() as file:
+        plain, tap = csv.DictReader(file)
+    assert float(plain['parameters']) == pytest.approx(50.4e6, rel=5e-3)
+    assert float(tap['parameters']) == pytest.approx(50.7e6, rel=5e-3)
+    assert float(plain['operations']) == pytest.approx(11.7e9, rel=1e-2)
+    assert float(tap['operations']) == pytest.approx(11.8e9, rel=1e-2)
+    assert 'TAP 0.26M, 0.062 GFLOPs (0.53%; paper\'s formula 0.062)' in text
+    assert (tmp_path / 'complexity.png').exists() and (tmp_path / 'complexity.pdf').exists()
+
+
+def test_a_model_without_attention(tmp_path):
+    cfg = Config(dict(model=dict(
+        type='mmseg.EncoderDecoder',
+        backbone=dict(type='mmseg.ResNet', depth=18, norm_cfg=dict(type='BN')),
+        decode_head=dict(type='mmseg.FCNHead', in_channels=512, in_index=3, channels=8,
+                         num_classes=3))))
+    assert 'self-attention' not in complexity([('resnet', cfg)], tmp_path, (32, 32))
