@@ -22,7 +22,8 @@ def train(cfg: Config, trust: bool = False) -> Runner:
     Raises:
         FileNotFoundError: If something that the config names is not there.
     """
-    _add_hooks(cfg, 'CheckDataHook', 'SaveOnStopHook')
+    _add_hooks(cfg, dict(type='CheckDataHook'), dict(type='SaveOnStopHook'),
+               dict(type='CheckWeightsHook', partial=not cfg.get('resume')))
     phases = ('train', 'val') if cfg.get('val_cfg') is not None else ('train',)
     runner = build_runner(cfg, phases, trust)
     runner.train()
@@ -45,14 +46,14 @@ def test(cfg: Config, predictions: str | None = None, trust: bool = False) -> di
         cfg.test_evaluator = [
             *(evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]),
             dict(type='DumpResults', out_file_path=predictions)]
-    _add_hooks(cfg, 'CheckDataHook')
+    _add_hooks(cfg, dict(type='CheckDataHook'), dict(type='CheckWeightsHook'))
     return build_runner(cfg, ('test',), trust).test()
 
 
-def _add_hooks(cfg: Config, *names: str) -> None:
+def _add_hooks(cfg: Config, *added: dict) -> None:
     hooks = cfg.get('custom_hooks') or []
     present = {hook['type'] for hook in hooks}
-    cfg.custom_hooks = [*hooks, *(dict(type=name) for name in names if name not in present)]
+    cfg.custom_hooks = [*hooks, *(hook for hook in added if hook['type'] not in present)]
 
 
 def build_runner(cfg: Config, phases: tuple[str, ...], trust: bool = False) -> Runner:
