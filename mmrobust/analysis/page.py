@@ -15,7 +15,8 @@ figure img { max-width: 100%; height: auto; } figcaption { color: #555; font-siz
 .row { display: flex; flex-wrap: wrap; gap: 1rem; } .row figure { margin: 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .8rem 0; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
-th:first-child, td:first-child, td.text { text-align: left; }
+th:first-child, td:first-child, td.text { text-align: left; } td.text { white-space: nowrap; }
+th { text-align: left; vertical-align: bottom; }
 th button { all: unset; cursor: pointer; font-weight: 600; }
 th button:focus-visible { outline: 2px solid var(--accent); }
 th[aria-sort=ascending] button::after { content: " \\25B2"; }
@@ -61,7 +62,7 @@ def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """A sortable table; floats with four significant digits or two decimals."""
+    """A sortable table; numbers in few digits, with the whole ones as keys of sorting."""
     head = ''.join(f'<th scope="col"><button type="button">{escape(_readable(key))}</button></th>'
                    for key in rows[0])
     body = ''.join('<tr>' + ''.join(map(_cell, row.values())) + '</tr>' for row in rows)
@@ -70,9 +71,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def figure(picture: bytes, caption: str, kind: str = 'png') -> str:
-    """A picture with its caption."""
+    """A picture with its caption; PNG figures are drawn for dense screens and shown smaller."""
     data = base64.b64encode(picture).decode()
-    return (f'<figure><img src="data:image/{kind};base64,{data}" alt="{escape(caption)}">'
+    pixels = int.from_bytes(picture[16:20], 'big')  # where a PNG says its width
+    width = f' width="{pixels * 5 // 8}"' if kind == 'png' else ''
+    return (f'<figure><img src="data:image/{kind};base64,{data}"{width} alt="{escape(caption)}">'
             f'<figcaption>{escape(caption)}</figcaption></figure>')
 
 
@@ -84,6 +87,14 @@ def _cell(value: Any) -> str:
     if value is None or value == '':
         return '<td data-value="">–</td>'
     if isinstance(value, (int, float)):
-        text = f'{value:.2f}' if abs(value) >= 10 else f'{value:.4g}'
-        return f'<td data-value="{value}">{text if isinstance(value, float) else value}</td>'
+        return f'<td data-value="{value}">{_digits(value)}</td>'
     return f'<td class="text">{escape(str(value))}</td>'
+
+
+def _digits(value: float) -> str:
+    for unit, sign in ((1e9, 'G'), (1e6, 'M')):
+        if abs(value) >= unit:
+            return f'{value / unit:.4g}{sign}'
+    if value == int(value) and abs(value) != 1:
+        return f'{int(value)}'
+    return f'{value:.2f}' if abs(value) >= 10 else f'{value:.4g}'

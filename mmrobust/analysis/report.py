@@ -63,17 +63,16 @@ def write_report(work_dirs: Sequence[str | Path], out: str | Path,
     results = [result for name, folder in zip(names, folders, strict=True)
                for result in _benchmarks(folder, name)]
     sections = list(_benchmark_sections(results))
-    used: set[Path] = set()
     for stem, heading in ANALYSES.items():
-        found = [path for folder in folders for path in sorted(folder.rglob(f'{stem}.csv'))
-                 if path.with_suffix('.png').exists() and path not in used]
-        used.update(found)
-        parts = [figure(path.with_suffix('.png').read_bytes(), path.parent.name)
-                 + table(_summarised(path)) for path in tqdm(found, desc=heading, unit='file')]
+        found = {path.resolve(): name for name, folder in zip(names, folders, strict=True)
+                 for path in sorted(folder.rglob(f'{stem}.csv'))
+                 if path.with_suffix('.png').exists()}
+        parts = [figure(path.with_suffix('.png').read_bytes(), name) + table(_summarised(path))
+                 for path, name in found.items()]
         if parts:
             sections.append((heading, ''.join(parts)))
-    shown = [(name, _pictures(folder, pictures))
-             for name, folder in zip(names, folders, strict=True)]
+    shown = [(name, _pictures(folder, pictures)) for name, folder in
+             tqdm(list(zip(names, folders, strict=True)), desc='pictures', unit='folder')]
     if any(found for _, found in shown):
         sections.append(('Predictions', ''.join(
             f'<h3>{escape(name)}</h3><div class="row">{"".join(found)}</div>'
