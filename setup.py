@@ -52,6 +52,7 @@ setup(
         'opencv-python',
         'scipy',
         'matplotlib',
+        'pillow',
         'imagecorruptions-imaug',
         'safetensors',
         'tqdm',
