@@ -64,8 +64,7 @@ class JointPass:
         self._half = 1
 
     def keep(self, block: nn.Module, args: tuple, output: Tensor) -> None:
-        """Forward hook. The loss is computed later, so that checkpointing sees no more than this.
-        """
+        """Forward hook; it computes nothing, since checkpointing would not see it again."""
         self.tokens.append(output)
 
     def features(self, extract_feat, images: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -116,8 +115,8 @@ class AdversarialFeatureAlignment(nn.Module):
         gradient_scale (float): The corruption model's gradients are multiplied by this, and only
             then clipped (each score's to 1, the whole to the norm that its optimizer allows).
             The authors never undid the loss scale of mixed precision, which starts at 65536: in
-            effect, nearly every gradient was clipped, and a rate of 1e-4 was enough to learn. 1
-            leaves the gradients as they are, and asks for a rate some thousand times as large.
+            effect nearly every gradient was clipped, which lets a rate of 1e-4 move the model. 1
+            keeps how much each patch matters and asks for a rate some thousand times as large.
             Neither depends on mixed precision. Defaults to 65536.
         matched_drop_path (bool): Draw stochastic depth once for an image and its corrupted
             twin. The authors draw independently. Defaults to False.
