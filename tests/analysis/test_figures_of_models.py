@@ -1,11 +1,13 @@
 """Maps, stability, diversity, branch weights and segmentations of a small model."""
 import csv
+import json
 from statistics import fmean
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 from mmrobust.analysis.branches import capture_branch_weights, tap_weights
 from mmrobust.analysis.capture import capture_attention
@@ -134,6 +136,25 @@ def test_images_are_those_of_the_benchmark(subject):
     assert np.array_equal(source.display(found), expected[..., ::-1])
     assert source.display(found, (70, 100)).shape == (70, 100, 3)
     assert spread('abcdefghij', 4) == list('adgj')
+
+
+def test_decoded_images(tmp_path):
+    """Data sets that hold arrays, such as CIFAR-10, hold RGB; a file is seen like one of them."""
+    pytest.importorskip('mmpretrain')
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / 'image.png'), image[..., ::-1])
+    (tmp_path / 'list.json').write_text(json.dumps(dict(
+        metainfo={}, data_list=[dict(img_path='image.png', gt_label=0)])))
+    cfg = Config(dict(test_dataloader=dict(dataset=dict(
+        type='mmpretrain.BaseDataset', ann_file=str(tmp_path / 'list.json'),
+        pipeline=[dict(type='mmpretrain.PackInputs')]))))
+    source = ImageSource(cfg)
+    source.datasets[0].get_data_info = lambda i: dict(img=image, sample_idx=i)
+    assert np.array_equal(source.display(source.load(0)), image)
+    file = str(tmp_path / 'image.png')
+    assert torch.equal(source.load_file(file)['inputs'], source.load(0)['inputs'])
+    expected = Corrupt('saturate', 3, image_order='rgb')(dict(img=image, sample_idx=0))['img']
+    assert np.array_equal(source.display(source.load(0, Condition('saturate', 3))), expected)
 
 
 def test_unusable_input(subject, tmp_path):

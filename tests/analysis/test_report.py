@@ -89,7 +89,7 @@ def browse(path, tmp_path):
 
 
 def test_numbers():
-    html = table([dict(a=50475048., b=3.068e9, c=224., d=12.345, e=0.98765, f=None)])
+    html = table([dict(a=50475048., b=3.068e9, c=224., d=12.345, e=0.98761, f=None)])
     assert re.findall('>([^<>]+)</td>', html) == ['50.48M', '3.068G', '224', '12.35', '0.9876',
                                                   '–']
 
