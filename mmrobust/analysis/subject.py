@@ -29,10 +29,12 @@ class Condition:
         name (str, optional): One of ``mmrobust.corruptions.NAMES``.
         severity (int): 1 to 5.
         seed (int): Changes the random draws.
+        family (str): Severity table, 'imagenet' or 'cifar' (milder, for 32 x 32 pixels).
     """
     name: str | None = None
     severity: int = 3
     seed: int = 0
+    family: str = 'imagenet'
 
     def __str__(self) -> str:
         return f'{self.name.replace("_", " ")} {self.severity}' if self.name else 'clean'
@@ -195,6 +197,7 @@ class ImageSource:
         corruption = []
         if condition.name:
             corruption = [Corrupt(condition.name, condition.severity, condition.seed, root=root,
+                                  family=condition.family,
                                   image_order='rgb' if self.decoded else 'bgr')]
         steps: list[Any] = corruption if 'img' in results else []
         for step in transforms:

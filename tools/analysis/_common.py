@@ -35,6 +35,16 @@ def add_corruption(parser: argparse.ArgumentParser, default: str | None, several
                         nargs='+' if several else None, help=f'default: {default or "clean"}')
     parser.add_argument('--severity', type=int, default=3, choices=range(1, 6),
                         help='default: 3')
+    parser.add_argument('--family', choices=('imagenet', 'cifar'), default='imagenet',
+                        help='severity table; cifar is for 32 x 32 pixels (default: imagenet)')
+
+
+def conditions(args: argparse.Namespace) -> list:
+    """The corruptions that the arguments name; a clean one if none."""
+    from mmrobust.analysis.subject import Condition
+
+    names = args.corruption if isinstance(args.corruption, list) else [args.corruption]
+    return [Condition(name, args.severity, family=args.family) for name in names]
 
 
 def add_layers(parser: argparse.ArgumentParser, default: str) -> None:

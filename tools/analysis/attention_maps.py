@@ -4,7 +4,7 @@
     python tools/analysis/attention_maps.py CONFIG CHECKPOINT --corruption fog
     python tools/analysis/attention_maps.py CONFIG CHECKPOINT --image street.png --queries 0.7,0.5
 """
-from _common import add_corruption, add_layers, load_subjects, main, model_parser
+from _common import add_corruption, add_layers, conditions, load_subjects, main, model_parser
 
 
 def place(text: str) -> tuple[float, float]:
@@ -24,11 +24,10 @@ def run() -> None:
                         'laid over it (default: the whole matrices)')
     args = parser.parse_args()
     from mmrobust.analysis.maps import draw_attention_maps
-    from mmrobust.analysis.subject import Condition
 
     print(draw_attention_maps(
         load_subjects(args), int(args.image) if args.image.isdigit() else args.image,
-        Condition(args.corruption, args.severity), args.out, args.layers, args.head,
+        conditions(args)[0], args.out, args.layers, args.head,
         args.queries))
 
 

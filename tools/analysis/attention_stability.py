@@ -4,7 +4,7 @@
     python tools/analysis/attention_stability.py CONFIG CHECKPOINT [CONFIG CHECKPOINT ...] \\
         --names plain "TAP & ADL" --corruption gaussian_noise fog
 """
-from _common import add_corruption, add_layers, load_subjects, main, model_parser
+from _common import add_corruption, add_layers, conditions, load_subjects, main, model_parser
 
 
 def run() -> None:
@@ -13,11 +13,9 @@ def run() -> None:
     add_layers(parser, 'all')
     args = parser.parse_args()
     from mmrobust.analysis.stability import attention_stability
-    from mmrobust.analysis.subject import Condition
 
-    names = [args.corruption] if isinstance(args.corruption, str) else args.corruption
     print(attention_stability(
-        load_subjects(args), [Condition(name, args.severity) for name in names], args.out,
+        load_subjects(args), conditions(args), args.out,
         args.images, args.seed, args.layers))
 
 

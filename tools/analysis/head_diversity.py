@@ -3,7 +3,7 @@
 
     python tools/analysis/head_diversity.py CONFIG CHECKPOINT [CONFIG CHECKPOINT ...]
 """
-from _common import add_corruption, add_layers, load_subjects, main, model_parser
+from _common import add_corruption, add_layers, conditions, load_subjects, main, model_parser
 
 
 def run() -> None:
@@ -12,10 +12,9 @@ def run() -> None:
     add_layers(parser, 'all')
     args = parser.parse_args()
     from mmrobust.analysis.diversity import head_diversity
-    from mmrobust.analysis.subject import Condition
 
     print(head_diversity(load_subjects(args), args.out, args.images, args.seed,
-                         Condition(args.corruption, args.severity), args.layers))
+                         conditions(args)[0], args.layers))
 
 
 if __name__ == '__main__':

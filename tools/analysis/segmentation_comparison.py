@@ -5,7 +5,7 @@
         --names plain "TAP & ADL" --corruption fog gaussian_noise
     python tools/analysis/segmentation_comparison.py ... --acdc data/ACDC --acdc-condition night
 """
-from _common import add_corruption, load_subjects, main, model_parser
+from _common import add_corruption, conditions, load_subjects, main, model_parser
 
 
 def run() -> None:
@@ -18,13 +18,11 @@ def run() -> None:
                         default='fog')
     args = parser.parse_args()
     from mmrobust.analysis.segmentations import compare_segmentations
-    from mmrobust.analysis.subject import Condition
 
     dataset = args.acdc and dict(type='ACDCDataset', data_root=args.acdc, split='val',
                                  conditions=args.acdc_condition)
     print(compare_segmentations(
-        load_subjects(args), args.out, args.images, args.seed,
-        [Condition(name, args.severity) for name in args.corruption or ()], dataset,
+        load_subjects(args), args.out, args.images, args.seed, conditions(args), dataset,
         args.indices))
 
 

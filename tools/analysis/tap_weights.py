@@ -3,7 +3,7 @@
 
     python tools/analysis/tap_weights.py CONFIG CHECKPOINT --images 3
 """
-from _common import add_corruption, add_layers, load_subjects, main, model_parser
+from _common import add_corruption, add_layers, conditions, load_subjects, main, model_parser
 
 
 def run() -> None:
@@ -13,13 +13,12 @@ def run() -> None:
     parser.add_argument('--image', metavar='FILE', help='an image file instead of test data')
     args = parser.parse_args()
     from mmrobust.analysis.branches import tap_weights
-    from mmrobust.analysis.subject import Condition
 
     subject, *others = load_subjects(args)
     if others:
         raise ValueError(f'{1 + len(others)} models: tap_weights.py draws one at a time')
     print(tap_weights(subject, args.out, args.images, args.seed,
-                      Condition(args.corruption, args.severity), args.layers, args.image))
+                      conditions(args)[0], args.layers, args.image))
 
 
 if __name__ == '__main__':

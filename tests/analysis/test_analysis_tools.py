@@ -1,0 +1,47 @@
+"""The commands: one picture each, and one sentence for each mistake."""
+import runpy
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def tool(repo, config, checkpoint, tmp_path, monkeypatch, capsys):
+    """Run a tool: ``tool(name, *arguments) -> (exit status, what it said)``."""
+    def run(name, *arguments):
+        path = repo / 'tools' / 'analysis' / f'{name}.py'
+        monkeypatch.setattr(sys, 'argv', [
+            str(path), str(config), str(checkpoint), '--out', str(tmp_path), *arguments])
+        monkeypatch.syspath_prepend(str(path.parent))
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(path), run_name='__main__')
+        said = capsys.readouterr()
+        return end.value.code, said.out + said.err
+
+    return run
+
+
+@pytest.mark.parametrize('name, arguments, says', [
+    ('attention_maps', ['--layers', '0', '--queries', '0.7,0.5'], 'gaussian noise 3'),
+    ('attention_stability', ['--images', '2', '--corruption', 'fog', 'snow'], 'small: cosine of'),
+    ('head_diversity', ['--images', '2'], 'cosine between heads'),
+    ('tap_weights', ['--images', '1', '--corruption', 'fog'], 'backbone.blocks.1.tap: identity'),
+    ('segmentation_comparison', ['--images', '1', '--names', 'tiny'], 'tiny: pixel accuracy')])
+def test_draws(tool, tmp_path, name, arguments, says):
+    status, said = tool(name, *arguments)
+    assert status == 0 and says in said
+    assert all((tmp_path / f'{name}.{suffix}').exists() for suffix in ('png', 'pdf', 'csv'))
+
+
+@pytest.mark.parametrize('name, arguments, says', [
+    ('attention_maps', ['--layers', '9'], "ValueError: there is no attention layer '9'"),
+    ('attention_maps', ['--head', '4'], 'there is no head 4: the layer has the heads 0 to 1'),
+    ('attention_maps', ['--image', '77'], 'there is no image 77'),
+    ('attention_maps', ['--image', 'none.png'], "there is no image 'none.png'"),
+    ('attention_maps', ['--corruption', 'frog'], "unknown corruption 'frog'"),
+    ('head_diversity', ['--names', 'a', 'b'], '2 names for 1 models: give one for each'),
+    ('segmentation_comparison', ['--acdc', 'nowhere'], 'no images of ACDC in nowhere')])
+def test_one_sentence(tool, tmp_path, name, arguments, says):
+    status, said = tool(name, *arguments)
+    assert status == 1 and says in said and 'Traceback' not in said
+    assert not list(tmp_path.glob('*.png'))
