@@ -13,7 +13,7 @@ from mmrobust.utils.hosts import require
 require('mmseg')
 from mmseg.evaluation import IoUMetric
 
-from .files import write_atomically
+from mmrobust.utils.files import write_atomically
 
 FOLDER = 'labelTrainIds'
 MEAN, ALL = 'mean_of_conditions', 'all_images_together'

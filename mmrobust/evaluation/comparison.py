@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .files import write_text_atomically
+from mmrobust.utils.files import write_text_atomically
+
 from .plots import plot_comparison
 from .report import TOTALS, comparison_table
 from .results import load_results

@@ -8,8 +8,8 @@ import torch
 from mmengine.hooks import Hook
 
 from mmrobust.datasets.transforms.corrupt import relative_path
+from mmrobust.utils.files import write_atomically
 
-from .files import write_atomically
 from .protocols import Cell
 
 OPACITY = 0.5

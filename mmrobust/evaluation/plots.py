@@ -3,36 +3,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from mmrobust.utils.figures import COLOURS, GREY, MARKERS, new_figure, save_figure
 
-from .files import write_atomically
 from .protocols import CLEAN
 from .report import headline, layout, value_label
-
-# Okabe and Ito: eight colours that colour-blind readers tell apart. Black is kept for clean.
-COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#F0E442')
-MARKERS = 'osD^vPX'
-GREY = '#666666'
 
 
 def _readable(name: str) -> str:
     return name.replace('_', ' ')
-
-
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **kwargs: Any):
-    figure = Figure(figsize=(width, height), dpi=200, layout='constrained')
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False, **kwargs)
-    for axis in axes.flat:
-        axis.spines[['top', 'right']].set_visible(False)
-        axis.grid(axis='y', linewidth=0.4, alpha=0.5)
-        axis.set_axisbelow(True)
-    return figure, axes
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    write_atomically(path, lambda temporary: figure.savefig(temporary))
 
 
 def plot_results(results: Mapping[str, Any], path: str | Path) -> None:
@@ -51,7 +29,7 @@ def plot_results(results: Mapping[str, Any], path: str | Path) -> None:
     values = {(cell['name'], cell['severity']): cell['metrics'].get(metric)
               for cell in results['cells']}
     panels = results['layout']
-    figure, axes = _figure(2.6 * len(panels) + 0.6, 3.2, columns=len(panels), sharey=True)
+    figure, axes = new_figure(2.6 * len(panels) + 0.6, 3.2, columns=len(panels), sharey=True)
     for axis, (heading, names) in zip(axes[0], panels.items(), strict=True):
         clean = values.get((CLEAN, 0))
         if clean is not None:
@@ -72,7 +50,7 @@ def plot_results(results: Mapping[str, Any], path: str | Path) -> None:
     axes[0, 0].set_ylabel(metric, fontsize=8)
     figure.suptitle(f'{results["model"]} on {results["benchmark"]}\n{headline(results)}',
                     fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_comparison(models: Sequence[Mapping[str, Any]], path: str | Path) -> None:
@@ -87,7 +65,7 @@ def plot_comparison(models: Sequence[Mapping[str, Any]], path: str | Path) -> No
     if first['summary'].get('P') is not None:
         names = [CLEAN, *names]
     panels = 2 if others else 1
-    figure, axes = _figure(max(4.0, 0.5 * len(names) + 1.5), 2.2 * panels + 1, rows=panels,
+    figure, axes = new_figure(max(4.0, 0.5 * len(names) + 1.5), 2.2 * panels + 1, rows=panels,
                            sharex=True)
 
     def value(model: Mapping[str, Any], name: str) -> float | None:
@@ -116,4 +94,4 @@ def plot_comparison(models: Sequence[Mapping[str, Any]], path: str | Path) -> No
         axes[1, 0].set_ylabel(f'difference to\n{first["model"]}', fontsize=8)
     axes[-1, 0].set_xticks(range(len(names)), map(_readable, names), rotation=45, ha='right',
                            fontsize=7)
-    _save(figure, path)
+    save_figure(figure, path)

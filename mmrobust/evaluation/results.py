@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .files import write_text_atomically
+from mmrobust.utils.files import write_text_atomically
+
 from .protocols import Cell, Protocol
 from .summaries import SUMMARIES
 

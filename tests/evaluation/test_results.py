@@ -7,7 +7,6 @@ import torch
 
 from mmrobust.evaluation import get_protocol
 from mmrobust.evaluation.comparison import compare
-from mmrobust.evaluation.files import write_atomically
 from mmrobust.evaluation.fingerprint import digest, weights_digest
 from mmrobust.evaluation.plots import plot_results
 from mmrobust.evaluation.report import results_table
@@ -19,6 +18,7 @@ from mmrobust.evaluation.results import (
     plain_metrics,
     write_csv,
 )
+from mmrobust.utils.files import write_atomically
 
 
 def filled(path, name='cityscapes-c', model='base', shift=0.0, skip=(), **fingerprint):
