@@ -6,13 +6,13 @@ memory costs as much as the arithmetic. And it is transposed such that the few r
 come last or are summed over, which is what matrix libraries are fastest at.
 """
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-BLOCK_ROWS = 48  # two buffers of so many rows of all heads are smaller than q and k
+BLOCK_ROWS = 64  # a buffer of so many rows of all heads is about as large as q
+HEAD_GROUPS = 4  # backward goes through the heads of one block in so many steps
 BLOCK_ENTRIES = 2**19  # several whole images make a block where they are smaller than this
 GPU_BLOCK_ENTRIES = 2**25  # launches cost more than memory there
 
@@ -45,15 +45,18 @@ def forward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, options:
     sums = q.new_zeros(B, 2, Nk, dtype=dtype)
     inverse_norm = q.new_empty(B, Nq, dtype=dtype)
     level, column_level = options.levels(h, Nk, dtype)
-    scratch = _Scratch(q, dtype)
-    for images, blocks in _blocks(B, h, Nq, Nk, q.device):
+    n, R = _block_shape(B, h, Nq, Nk, q.device)
+    scratch = _Scratch(q, dtype, attention=n * h * R * Nk, product=n * h * R * dv,
+                       total=n * R * Nk, kept=n * R * Nk)
+    for images in _slices(B, n):
         flat_q, flat_k, flat_v = (_flat(x, images, dtype) for x in (q, k, v))
-        for rows in blocks:
+        for rows in _slices(Nq, R):
             attention = _logits(flat_q[:, rows], flat_k, options.scale, scratch)
             if mask is not None:
                 attention.unflatten(0, (-1, h)).mul_(mask[:, rows])
             torch.softmax(attention, -1, out=attention)
-            out[images, :, rows] = _transposed_product(attention, flat_v, h, scratch)
+            product = _transposed_product(attention, flat_v, scratch)
+            out[images, :, rows] = product.unflatten(0, (-1, h))
             total = _sum_over_heads(attention, h, scratch)  # (images, rows, Nk)
             kept = torch.threshold(total, level, 0, out=scratch('kept', *total.shape))
             inverse = torch.linalg.vector_norm(kept, dim=-1).reciprocal_()
@@ -81,11 +84,14 @@ def backward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, saved, 
     grad_v = q.new_empty(B, h, dv, Nk, dtype=dtype)
     grad_mask = torch.zeros_like(mask) if needs_mask else None
     levels = options.levels(h, Nk, dtype)
-    scratch = _Scratch(q, dtype)
-    for images, blocks in _blocks(B, h, Nq, Nk, q.device):
+    n, R = _block_shape(B, h, Nq, Nk, q.device)
+    group = n * h if n > 1 else -(-h // HEAD_GROUPS)
+    scratch = _Scratch(q, dtype, attention=n * h * R * Nk, grad=group * R * Nk,
+                       product=group * R * d, total=n * R * Nk, kept=n * R * Nk)
+    for images in _slices(B, n):
         flat_q, flat_k, flat_v, flat_grad = (_flat(x, images, dtype) for x in (q, k, v, grad_out))
         sum_k, sum_v = grad_k[images].flatten(0, 1), grad_v[images].flatten(0, 1)
-        for rows in blocks:
+        for rows in _slices(Nq, R):
             row_q, row_grad, accumulate = flat_q[:, rows], flat_grad[:, rows], min(rows.start, 1)
             attention = _logits(row_q, flat_k, options.scale, scratch)
             if mask is not None:
@@ -96,16 +102,20 @@ def backward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, saved, 
             total = _sum_over_heads(attention, h, scratch)
             shared = _statistics_gradient(total, inverse_norm[images, rows], grad_sums[images],
                                           levels, scratch)
-            grad = _bmm(row_grad, flat_v.mT, scratch('grad', *attention.shape))
-            grad.unflatten(0, (-1, h)).add_(shared[:, None])
-            torch.ops.aten._softmax_backward_data.out(grad, attention, -1, dtype, grad_input=grad)
-            if mask is not None:
-                if needs_mask:
-                    grad_mask[:, rows] += logits.mul_(grad).unflatten(0, (-1, h)).sum(0)
-                grad.unflatten(0, (-1, h)).mul_(mask[:, rows])
-            _bmm(row_q.mT, grad, sum_k, alpha=options.scale, beta=accumulate)
-            grad_q[images, :, rows] = _transposed_product(grad, flat_k, h, scratch).mul_(
-                options.scale)
+            for heads in _slices(n * h, group):  # of all images, where they are several
+                weights = attention[heads]
+                grad = _bmm(row_grad[heads], flat_v[heads].mT, scratch('grad', *weights.shape))
+                grad.unflatten(0, (len(total), -1)).add_(shared[:, None])
+                torch.ops.aten._softmax_backward_data.out(grad, weights, -1, dtype,
+                                                          grad_input=grad)
+                if mask is not None:
+                    if needs_mask:
+                        product = logits[heads].mul_(grad).unflatten(0, (len(total), -1))
+                        grad_mask[heads, rows] += product.sum(0)
+                    grad.unflatten(0, (len(total), -1)).mul_(mask[heads, rows])
+                _bmm(row_q[heads].mT, grad, sum_k[heads], alpha=options.scale, beta=accumulate)
+                product = _transposed_product(grad, flat_k[heads], scratch).mul_(options.scale)
+                grad_q[images, heads, rows] = product.unflatten(0, (len(total), -1))
     return (grad_q, grad_k.mT.to(k.dtype), grad_v.mT.to(v.dtype),
             grad_mask.to(logit_mask.dtype) if needs_mask else None)
 
@@ -128,18 +138,19 @@ def _statistics_gradient(total: Tensor, inverse: Tensor, grad_sums: Tensor,
     return grad
 
 
-def _blocks(batch: int, heads: int, rows: int, keys: int, device: torch.device
-            ) -> Iterator[tuple[slice, list[slice]]]:
-    """Groups of images with the blocks of rows of each; a group of several is one block."""
+def _block_shape(batch: int, heads: int, rows: int, keys: int, device: torch.device
+                 ) -> tuple[int, int]:
+    """Images and rows of a block; all rows, where it is several images."""
     if device.type == 'cpu':
         limit, step = BLOCK_ENTRIES, BLOCK_ROWS
     else:
         limit, step = GPU_BLOCK_ENTRIES, max(1, GPU_BLOCK_ENTRIES // (heads * keys))
-    images = max(1, limit // (heads * rows * keys))
-    step = rows if images > 1 else step
-    blocks = [slice(r, min(r + step, rows)) for r in range(0, rows, step)]
-    for b in range(0, batch, images):
-        yield slice(b, min(b + images, batch)), blocks
+    images = min(batch, max(1, limit // (heads * rows * keys)))
+    return images, rows if images > 1 else min(rows, step)
+
+
+def _slices(length: int, step: int) -> list[slice]:
+    return [slice(i, min(i + step, length)) for i in range(0, length, step)]
 
 
 def _flat(x: Tensor, images: slice, dtype: torch.dtype) -> Tensor:
@@ -148,18 +159,18 @@ def _flat(x: Tensor, images: slice, dtype: torch.dtype) -> Tensor:
 
 
 class _Scratch:
-    """Buffers of the largest block, viewed in the shape that is needed."""
+    """Buffers in one allocation, sized for the largest block, viewed in the shape of each block.
 
-    def __init__(self, like: Tensor, dtype: torch.dtype):
-        self._like = like
-        self._dtype = dtype
-        self._buffers: dict[str, Tensor] = {}
+    Freed as one piece, its place serves the gradients that come next.
+    """
+
+    def __init__(self, like: Tensor, dtype: torch.dtype, **sizes: int):
+        padded = [-(-size // 16) * 16 for size in sizes.values()]  # keeps all of them aligned
+        parts = like.new_empty(sum(padded), dtype=dtype).split(padded)
+        self._parts = dict(zip(sizes, parts, strict=True))
 
     def __call__(self, name: str, *shape: int) -> Tensor:
-        size = math.prod(shape)
-        if name not in self._buffers or self._buffers[name].numel() < size:
-            self._buffers[name] = self._like.new_empty(size, dtype=self._dtype)
-        return self._buffers[name][:size].view(shape)
+        return self._parts[name][:math.prod(shape)].view(shape)
 
 
 def _bmm(a: Tensor, b: Tensor, out: Tensor, alpha: float = 1, beta: float = 0) -> Tensor:
@@ -172,10 +183,9 @@ def _logits(q: Tensor, k: Tensor, scale: float, scratch: _Scratch) -> Tensor:
     return _bmm(q, k.mT, scratch('attention', len(q), q.shape[1], k.shape[1]), alpha=scale)
 
 
-def _transposed_product(a: Tensor, b: Tensor, heads: int, scratch: _Scratch) -> Tensor:
-    """a @ b as (images, h, rows, channels)."""
-    product = scratch('product', len(a), b.shape[2], a.shape[1])
-    return _bmm(b.mT, a.mT, product).mT.unflatten(0, (-1, heads))
+def _transposed_product(a: Tensor, b: Tensor, scratch: _Scratch) -> Tensor:
+    """a @ b, whose few rows lie last in memory."""
+    return _bmm(b.mT, a.mT, scratch('product', len(a), b.shape[2], a.shape[1])).mT
 
 
 def _sum_over_heads(attention: Tensor, heads: int, scratch: _Scratch) -> Tensor:
