@@ -1,15 +1,37 @@
 """Attention that also returns what attention diversification needs, in O(N) memory."""
+import functools
+import importlib
+import os
+from types import ModuleType
+
 import torch
 from torch import Tensor
 
 from . import chunked_attention as chunked
 
 
+@functools.cache
+def _triton() -> ModuleType | None:
+    try:
+        return importlib.import_module('mmrobust.ops.triton_attention')
+    except ImportError:
+        return None
+
+
+def _kernels(q: Tensor, v: Tensor, logit_mask: Tensor | None) -> ModuleType:
+    """The module whose ``forward`` and ``backward`` suit these inputs."""
+    wanted = q.is_cuda or os.environ.get('TRITON_INTERPRET') == '1'
+    if logit_mask is None and wanted and _triton() and _triton().supports(q, v):
+        return _triton()
+    return chunked
+
+
 class _DiverseAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q, k, v, logit_mask, options):
-        out, column_sum, normalized, saved = chunked.forward(q, k, v, logit_mask, options)
+        ctx.kernels = _kernels(q, v, logit_mask)
+        out, column_sum, normalized, saved = ctx.kernels.forward(q, k, v, logit_mask, options)
         ctx.save_for_backward(q, k, v, logit_mask, *saved)
         ctx.options = options
         return out, column_sum, normalized
@@ -19,9 +41,9 @@ class _DiverseAttention(torch.autograd.Function):
     def backward(ctx, grad_out, grad_column, grad_normalized):
         q, k, v, logit_mask, *saved = ctx.saved_tensors
         with torch.autocast(q.device.type, enabled=False):
-            grads = chunked.backward(q, k, v, logit_mask, saved, ctx.options,
-                                     (grad_out, grad_column, grad_normalized),
-                                     needs_mask=ctx.needs_input_grad[3])
+            grads = ctx.kernels.backward(q, k, v, logit_mask, saved, ctx.options,
+                                         (grad_out, grad_column, grad_normalized),
+                                         needs_mask=ctx.needs_input_grad[3])
         return *grads, None
 
 
@@ -64,7 +86,7 @@ def diverse_attention(
         scale=q.shape[-1]**-0.5 if scale is None else float(scale), threshold=threshold,
         column_threshold=threshold if column_threshold is None else column_threshold,
         strict=strict)
-    with torch.autocast(device, enabled=False):
+    with torch.autocast(device, enabled=False), torch.cuda.device_of(q):
         return _DiverseAttention.apply(*tensors, options)
 
 

@@ -20,6 +20,12 @@ LOG2E = 1.4426950408889634
 
 
 @triton.jit
+def _head(pointer, b, h, stride_b, stride_h, ALIGN: tl.constexpr):
+    """Where a head's tokens begin; ``ALIGN`` tells the compiler how wide it can load."""
+    return pointer + tl.multiple_of(b * stride_b + h * stride_h, ALIGN)
+
+
+@triton.jit
 def _load(pointer, rows, columns, row_stride, num_rows, num_columns):
     """A tile, zeros beyond the borders; channels are adjacent."""
     inside = (rows[:, None] < num_rows) & (columns[None, :] < num_columns)
@@ -33,40 +39,41 @@ def _store(pointer, tile, rows, columns, row_stride, num_rows, num_columns):
 
 
 @triton.jit
-def _attend(Q, K, V, Out, Lse, scale, H, Nq, Nk, d, dv,
+def _attend(Q, K, V, Out, Lse, scale, H, Nq, Nk,
             q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n, o_b, o_h, o_n,
             BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, BV: tl.constexpr,
+            d: tl.constexpr, dv: tl.constexpr, ALIGN: tl.constexpr,
             PRECISION: tl.constexpr):
     """Output and base-2 logsumexp of one block of rows of one head (flash attention)."""
     h, b = tl.program_id(0), tl.program_id(2).to(tl.int64)
     rows = tl.program_id(1) * BM + tl.arange(0, BM)
     channels, values = tl.arange(0, BD), tl.arange(0, BV)
-    q = _load(Q + b * q_b + h * q_h, rows, channels, q_n, Nq, d)
+    q = _load(_head(Q, b, h, q_b, q_h, ALIGN), rows, channels, q_n, Nq, d)
     top = tl.full([BM], float('-inf'), tl.float32)
     total = tl.zeros([BM], tl.float32)
     acc = tl.zeros([BM, BV], tl.float32)
     for start in range(0, Nk, BN):
         keys = start + tl.arange(0, BN)
-        k = _load(K + b * k_b + h * k_h, keys, channels, k_n, Nk, d)
+        k = _load(_head(K, b, h, k_b, k_h, ALIGN), keys, channels, k_n, Nk, d)
         logits = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
         logits = tl.where(keys[None, :] < Nk, logits, float('-inf'))
         new_top = tl.maximum(top, tl.max(logits, 1))
         shrink = tl.exp2(top - new_top)
         p = tl.exp2(logits - new_top[:, None])
         total = total * shrink + tl.sum(p, 1)
-        v = _load(V + b * v_b + h * v_h, keys, values, v_n, Nk, dv)
+        v = _load(_head(V, b, h, v_b, v_h, ALIGN), keys, values, v_n, Nk, dv)
         acc = acc * shrink[:, None] + tl.dot(p.to(v.dtype), v, input_precision=PRECISION)
         top = new_top
-    _store(Out + b * o_b + h * o_h, (acc / total[:, None]).to(Out.dtype.element_ty), rows, values,
-           o_n, Nq, dv)
+    acc = (acc / total[:, None]).to(Out.dtype.element_ty)
+    _store(_head(Out, b, h, o_b, o_h, ALIGN), acc, rows, values, o_n, Nq, dv)
     tl.store(Lse + (b * H + h) * Nq + rows, top + tl.log2(total), mask=rows < Nq)
 
 
 @triton.jit
-def _total(Q, K, Lse, Total, Partial, Weight, scale, floor, level, H, R, Nk, d,
+def _total(Q, K, Lse, Total, Partial, Weight, scale, floor, level, H, R, Nk,
            q_b, q_h, q_n, k_b, k_h, k_n, lse_b, lse_h, weight_b,
-           BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, WEIGHTED: tl.constexpr,
-           PRECISION: tl.constexpr):
+           BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, d: tl.constexpr,
+           ALIGN: tl.constexpr, WEIGHTED: tl.constexpr, PRECISION: tl.constexpr):
     """Sum over heads of one tile of attention, without entries up to ``floor``.
 
     And what this tile contributes to each row's squared norm (or product with a given vector),
@@ -78,8 +85,8 @@ def _total(Q, K, Lse, Total, Partial, Weight, scale, floor, level, H, R, Nk, d,
     channels = tl.arange(0, BD)
     total = tl.zeros([BM, BN], tl.float32)
     for h in range(H):
-        q = _load(Q + b * q_b + h * q_h, rows, channels, q_n, R, d)
-        k = _load(K + b * k_b + h * k_h, keys, channels, k_n, Nk, d)
+        q = _load(_head(Q, b, h, q_b, q_h, ALIGN), rows, channels, q_n, R, d)
+        k = _load(_head(K, b, h, k_b, k_h, ALIGN), keys, channels, k_n, Nk, d)
         lse = tl.load(Lse + b * lse_b + h * lse_h + rows, mask=rows < R, other=0.)
         logits = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
         total += tl.exp2(logits - lse[:, None])
@@ -128,10 +135,11 @@ def _shared_gradient(Total, GradSums, rows, keys, inverse, along, level, column_
 
 @triton.jit
 def _grad_q(Q, K, V, Out, GradOut, Lse, Total, GradSums, Inverse, Along, GradQ, Delta,
-            scale, factor, level, column_level, H, R, Nk, d, dv,
+            scale, factor, level, column_level, H, R, Nk,
             q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n, o_b, o_h, o_n, g_b, g_h, g_n,
             gq_b, gq_h, gq_n, lse_b, lse_h, sums_b, inverse_b,
             BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, BV: tl.constexpr,
+            d: tl.constexpr, dv: tl.constexpr, ALIGN: tl.constexpr,
             PRECISION: tl.constexpr):
     """Gradient of the queries, and the row sums ``Delta`` that the softmax backward subtracts.
 
@@ -140,9 +148,9 @@ def _grad_q(Q, K, V, Out, GradOut, Lse, Total, GradSums, Inverse, Along, GradQ, 
     h, b = tl.program_id(0), tl.program_id(2).to(tl.int64)
     rows = tl.program_id(1) * BM + tl.arange(0, BM)
     channels, values = tl.arange(0, BD), tl.arange(0, BV)
-    q = _load(Q + b * q_b + h * q_h, rows, channels, q_n, R, d)
-    out = _load(Out + b * o_b + h * o_h, rows, values, o_n, R, dv).to(tl.float32)
-    grad_out = _load(GradOut + b * g_b + h * g_h, rows, values, g_n, R, dv)
+    q = _load(_head(Q, b, h, q_b, q_h, ALIGN), rows, channels, q_n, R, d)
+    out = _load(_head(Out, b, h, o_b, o_h, ALIGN), rows, values, o_n, R, dv).to(tl.float32)
+    grad_out = _load(_head(GradOut, b, h, g_b, g_h, ALIGN), rows, values, g_n, R, dv)
     delta = tl.sum(out * grad_out.to(tl.float32), 1)
     lse = tl.load(Lse + b * lse_b + h * lse_h + rows, mask=rows < R, other=0.)
     inverse = tl.load(Inverse + b * inverse_b + rows, mask=rows < R, other=0.)
@@ -152,8 +160,8 @@ def _grad_q(Q, K, V, Out, GradOut, Lse, Total, GradSums, Inverse, Along, GradQ, 
     mean_key = tl.zeros([BM, BD], tl.float32)
     for start in range(0, Nk, BN):
         keys = start + tl.arange(0, BN)
-        k = _load(K + b * k_b + h * k_h, keys, channels, k_n, Nk, d)
-        v = _load(V + b * v_b + h * v_h, keys, values, v_n, Nk, dv)
+        k = _load(_head(K, b, h, k_b, k_h, ALIGN), keys, channels, k_n, Nk, d)
+        v = _load(_head(V, b, h, v_b, v_h, ALIGN), keys, values, v_n, Nk, dv)
         logits = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
         p = tl.where(keys[None, :] < Nk, tl.exp2(logits - lse[:, None]), 0.)
         shared = _shared_gradient(Total + b * R * Nk, GradSums + b * sums_b, rows, keys, inverse,
@@ -163,32 +171,33 @@ def _grad_q(Q, K, V, Out, GradOut, Lse, Total, GradSums, Inverse, Along, GradQ, 
         grad = p * (grad - delta[:, None])
         acc += tl.dot(grad.to(k.dtype), k, input_precision=PRECISION)
         mean_key += tl.dot(p.to(k.dtype), k, input_precision=PRECISION)
-    acc = (acc - shared_delta[:, None] * mean_key) * factor
-    _store(GradQ + b * gq_b + h * gq_h, acc.to(GradQ.dtype.element_ty), rows, channels, gq_n, R, d)
+    acc = ((acc - shared_delta[:, None] * mean_key) * factor).to(GradQ.dtype.element_ty)
+    _store(_head(GradQ, b, h, gq_b, gq_h, ALIGN), acc, rows, channels, gq_n, R, d)
     tl.store(Delta + (b * H + h) * R + rows, delta + shared_delta, mask=rows < R)
 
 
 @triton.jit
 def _grad_kv(Q, K, V, GradOut, Lse, Total, GradSums, Inverse, Along, Delta, GradK, GradV,
-             scale, factor, level, column_level, H, R, Nk, d, dv,
+             scale, factor, level, column_level, H, R, Nk,
              q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n, g_b, g_h, g_n,
              lse_b, lse_h, sums_b, inverse_b,
              BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, BV: tl.constexpr,
+             d: tl.constexpr, dv: tl.constexpr, ALIGN: tl.constexpr,
              ACCUMULATE: tl.constexpr, PRECISION: tl.constexpr):
     """Gradients of one block of keys and values of one head, (B, h, Nk, d) in float32."""
     h, b = tl.program_id(0), tl.program_id(2).to(tl.int64)
     keys = tl.program_id(1) * BN + tl.arange(0, BN)
     channels, values = tl.arange(0, BD), tl.arange(0, BV)
-    k = _load(K + b * k_b + h * k_h, keys, channels, k_n, Nk, d)
-    v = _load(V + b * v_b + h * v_h, keys, values, v_n, Nk, dv)
+    k = _load(_head(K, b, h, k_b, k_h, ALIGN), keys, channels, k_n, Nk, d)
+    v = _load(_head(V, b, h, v_b, v_h, ALIGN), keys, values, v_n, Nk, dv)
     to_k = GradK + (b * H + h) * Nk * d
     to_v = GradV + (b * H + h) * Nk * dv
     acc_k = tl.zeros([BN, BD], tl.float32)
     acc_v = tl.zeros([BN, BV], tl.float32)
     for start in range(0, R, BM):
         rows = start + tl.arange(0, BM)
-        q = _load(Q + b * q_b + h * q_h, rows, channels, q_n, R, d)
-        grad_out = _load(GradOut + b * g_b + h * g_h, rows, values, g_n, R, dv)
+        q = _load(_head(Q, b, h, q_b, q_h, ALIGN), rows, channels, q_n, R, d)
+        grad_out = _load(_head(GradOut, b, h, g_b, g_h, ALIGN), rows, values, g_n, R, dv)
         lse = tl.load(Lse + b * lse_b + h * lse_h + rows, mask=rows < R, other=0.)
         inverse = tl.load(Inverse + b * inverse_b + rows, mask=rows < R, other=0.)
         along = tl.load(Along + b * R + rows, mask=rows < R, other=0.)
@@ -212,21 +221,24 @@ def _grad_kv(Q, K, V, GradOut, Lse, Total, GradSums, Inverse, Along, Delta, Grad
 def supports(q: Tensor, v: Tensor) -> bool:
     """Whether the kernels can do this; the interpreter runs them on the CPU."""
     on_device = q.is_cuda or triton.knobs.runtime.interpret
-    return (on_device and q.dtype in (torch.float32, torch.float16, torch.bfloat16)
-            and max(q.shape[-1], v.shape[-1]) <= 128 and min(q.shape) > 0 and v.shape[2] > 0)
+    widest = {torch.float32: 64, torch.float16: 128, torch.bfloat16: 128}.get(q.dtype, 0)
+    return on_device and max(q.shape[-1], v.shape[-1]) <= widest and 0 not in (
+        *q.shape, *v.shape)
 
 
 class _Launch:
     """What the launches of one call share."""
 
-    def __init__(self, q: Tensor, k: Tensor, v: Tensor, options: Options):
-        (self.B, self.h, self.Nq, self.d), (self.Nk, self.dv) = q.shape, v.shape[2:]
+    def __init__(self, options: Options, q: Tensor, k: Tensor, v: Tensor, *others: Tensor):
+        (self.B, self.h, self.Nq, d), (self.Nk, dv) = q.shape, v.shape[2:]
+        strides = [stride for x in (q, k, v, *others) for stride in x.stride()[:3]]
         tf32 = torch.get_float32_matmul_precision() != 'highest'
+        self.keys = dict(d=d, BD=max(16, triton.next_power_of_2(d)),
+                         ALIGN=1 if any(stride % 8 for stride in strides) else 8,
+                         PRECISION='tf32' if tf32 else 'ieee')
+        self.channels = dict(self.keys, dv=dv, BV=max(16, triton.next_power_of_2(dv)))
         half = q.dtype != torch.float32
-        self.dims = dict(BD=max(16, triton.next_power_of_2(self.d)))
-        self.precision = dict(PRECISION='tf32' if tf32 else 'ieee')
-        self.values = dict(BV=max(16, triton.next_power_of_2(self.dv)))
-        wide = max(self.dims['BD'], self.values['BV']) > 64
+        wide = max(d, dv) > 64
         self.attend = dict(BM=128 if half else 64, BN=64 if half else 32,
                            num_warps=8 if wide else 4)
         self.tile = dict(BM=128 if half else 64, BN=128 if half else 64, num_warps=8)
@@ -255,26 +267,26 @@ class _Launch:
         floor = self.levels[0] if self.equal_levels else -1.
         _total[triton.cdiv(R, self.tile['BM']), parts, n](
             q, k, lse, total, partial, weight, self.scale, floor, self.levels[0], self.h, R,
-            self.Nk, self.d, *q.stride()[:3], *k.stride()[:3], *lse.stride()[:2],
-            0 if weight is None else weight.stride(0), **self.dims, **self.tile,
-            WEIGHTED=weight is not None, **self.precision)
+            self.Nk, *q.stride()[:3], *k.stride()[:3], *lse.stride()[:2],
+            0 if weight is None else weight.stride(0), WEIGHTED=weight is not None,
+            **self.keys, **self.tile)
         return total, partial.sum(1), (0., 0.) if self.equal_levels else self.levels
 
 
-def _dense_channels(x: Tensor) -> Tensor:
+def _adjacent_channels(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, logit_mask: None, options: Options):
     """Like :func:`mmrobust.ops.chunked_attention.forward`, without a logit mask."""
-    run = _Launch(q, k, v, options)
-    q, k, v = map(_dense_channels, (q, k, v))
-    out = q.new_empty(run.B, run.Nq, run.h, run.dv).transpose(1, 2)
+    q, k, v = map(_adjacent_channels, (q, k, v))
+    B, h, Nq, _ = q.shape
+    out = v.new_empty(B, Nq, h, v.shape[3]).transpose(1, 2)
+    run = _Launch(options, q, k, v, out)
     lse = q.new_empty(run.B, run.h, run.Nq, dtype=torch.float32)
     _attend[run.h, triton.cdiv(run.Nq, run.attend['BM']), run.B](
-        q, k, v, out, lse, run.scale, run.h, run.Nq, run.Nk, run.d, run.dv, *q.stride()[:3],
-        *k.stride()[:3], *v.stride()[:3], *out.stride()[:3], **run.dims, **run.values,
-        **run.attend, **run.precision)
+        q, k, v, out, lse, run.scale, run.h, run.Nq, run.Nk, *q.stride()[:3], *k.stride()[:3],
+        *v.stride()[:3], *out.stride()[:3], **run.channels, **run.attend)
     sums = q.new_zeros(run.B, 2, run.Nk, dtype=torch.float32)
     inverse_norm = q.new_empty(run.B, run.Nq, dtype=torch.float32)
     for images, rows in run.chunks(4):
@@ -296,13 +308,14 @@ def forward(q: Tensor, k: Tensor, v: Tensor, logit_mask: None, options: Options)
 def backward(q: Tensor, k: Tensor, v: Tensor, logit_mask: None, saved, options: Options, grads,
              needs_mask: bool = False):
     """Like :func:`mmrobust.ops.chunked_attention.backward`, without a logit mask."""
-    run = _Launch(q, k, v, options)
     out, lse, inverse_norm = saved
     grad_out, grad_column, grad_normalized = grads
-    q, k, v, grad_out = map(_dense_channels, (q, k, v, grad_out))
-    grad_sums = torch.stack([grad_column / run.h, grad_normalized], 1)  # (B, 2, Nk)
-    grad_q = q.new_empty(run.B, run.Nq, run.h, run.d).transpose(1, 2)
+    q, k, v, grad_out = map(_adjacent_channels, (q, k, v, grad_out))
+    B, h, Nq, d = q.shape
+    grad_q = q.new_empty(B, Nq, h, d).transpose(1, 2)
     grad_k, grad_v = (x.new_empty(x.shape, dtype=torch.float32) for x in (k, v))
+    run = _Launch(options, q, k, v, out, grad_out, grad_q)
+    grad_sums = torch.stack([grad_column / run.h, grad_normalized], 1)  # (B, 2, Nk)
     # rounding the sum over heads is harmless where no threshold is applied to it any more
     exact = q.dtype == torch.float32 or not run.equal_levels
     buffer_dtype = torch.float32 if exact else torch.bfloat16
@@ -310,22 +323,21 @@ def backward(q: Tensor, k: Tensor, v: Tensor, logit_mask: None, saved, options: 
         part_q, part_k, part_v = q[images, :, rows], k[images], v[images]
         part_out, part_grad = out[images, :, rows], grad_out[images, :, rows]
         part_lse, inverse = lse[images, :, rows], inverse_norm[images, rows]
-        part_sums, part_to_q = grad_sums[images], grad_q[images, :, rows]
+        part_sums, to_q = grad_sums[images], grad_q[images, :, rows]
         total, product, levels = run.total(part_q, part_k, part_lse, buffer_dtype,
                                            weight=part_sums[:, 1])
         n, R, _ = total.shape
         along = product * inverse.pow(3)
         delta = q.new_empty(n, run.h, R, dtype=torch.float32)
-        numbers = run.scale, options.scale, *levels, run.h, R, run.Nk, run.d, run.dv
-        shared = dict(**run.dims, **run.values, **run.grad, **run.precision)
+        numbers = run.scale, options.scale, *levels, run.h, R, run.Nk
         strides = (*part_q.stride()[:3], *part_k.stride()[:3], *part_v.stride()[:3])
         last = (*part_lse.stride()[:2], part_sums.stride(0), inverse.stride(0))
         _grad_q[run.h, triton.cdiv(R, run.grad['BM']), n](
             part_q, part_k, part_v, part_out, part_grad, part_lse, total, part_sums, inverse,
-            along, part_to_q, delta, *numbers, *strides, *part_out.stride()[:3],
-            *part_grad.stride()[:3], *part_to_q.stride()[:3], *last, **shared)
+            along, to_q, delta, *numbers, *strides, *part_out.stride()[:3],
+            *part_grad.stride()[:3], *to_q.stride()[:3], *last, **run.channels, **run.grad)
         _grad_kv[run.h, triton.cdiv(run.Nk, run.grad['BN']), n](
             part_q, part_k, part_v, part_grad, part_lse, total, part_sums, inverse, along, delta,
             grad_k[images], grad_v[images], *numbers, *strides, *part_grad.stride()[:3], *last,
-            **shared, ACCUMULATE=rows.start > 0)
+            ACCUMULATE=rows.start > 0, **run.channels, **run.grad)
     return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None
