@@ -19,6 +19,21 @@ ROW_SPLITS = 16  # programs that share the rows of one block of keys in the colu
 LOG2E = 1.4426950408889634
 
 
+def _config(rows: int, keys: int, warps: int, stages: int) -> dict[str, int]:
+    return dict(BM=rows, BN=keys, num_warps=warps, num_stages=stages)
+
+
+# of the largest tiles those that spill no register and fit 100 kB of shared memory (sm_86, sm_89)
+CONFIGS = {
+    'float32': dict(attend=_config(64, 32, 8, 2), total=_config(64, 64, 8, 2),
+                    grad=_config(32, 32, 8, 2)),
+    'half': dict(attend=_config(128, 64, 4, 3), total=_config(128, 128, 8, 3),
+                 grad=_config(64, 64, 4, 2)),
+    'half, more than 64 channels': dict(
+        attend=_config(128, 64, 8, 2), total=_config(128, 64, 8, 2),
+        grad=_config(64, 32, 8, 2))}
+
+
 @triton.jit
 def _head(pointer, b, h, stride_b, stride_h, ALIGN: tl.constexpr):
     """Where a head's tokens begin; ``ALIGN`` tells the compiler how wide it can load."""
@@ -220,7 +235,8 @@ def _grad_kv(Q, K, V, GradOut, Lse, Total, GradSums, Inverse, Along, Delta, Grad
 
 def supports(q: Tensor, v: Tensor) -> bool:
     """Whether the kernels can do this; the interpreter runs them on the CPU."""
-    on_device = q.is_cuda or triton.knobs.runtime.interpret
+    on_device = (torch.cuda.get_device_capability(q.device) >= (8, 0) if q.is_cuda
+                 else triton.knobs.runtime.interpret)
     widest = {torch.float32: 64, torch.float16: 128, torch.bfloat16: 128}.get(q.dtype, 0)
     return on_device and max(q.shape[-1], v.shape[-1]) <= widest and 0 not in (
         *q.shape, *v.shape)
@@ -235,15 +251,10 @@ class _Launch:
         tf32 = torch.get_float32_matmul_precision() != 'highest'
         self.keys = dict(d=d, BD=max(16, triton.next_power_of_2(d)),
                          ALIGN=1 if any(stride % 8 for stride in strides) else 8,
-                         PRECISION='tf32' if tf32 else 'ieee')
+                         PRECISION='tf32' if tf32 else 'tf32x3')
         self.channels = dict(self.keys, dv=dv, BV=max(16, triton.next_power_of_2(dv)))
-        half = q.dtype != torch.float32
-        wide = max(d, dv) > 64
-        self.attend = dict(BM=128 if half else 64, BN=64 if half else 32,
-                           num_warps=8 if wide else 4)
-        self.tile = dict(BM=128 if half else 64, BN=128 if half else 64, num_warps=8)
-        self.grad = dict(BM=64, BN=64 if half and not wide else 32,
-                         num_warps=8 if wide else 4, num_stages=2)
+        kind = 'half' if max(d, dv) <= 64 else 'half, more than 64 channels'
+        self.configs = CONFIGS['float32' if q.dtype == torch.float32 else kind]
         self.scale = options.scale * LOG2E
         self.levels = options.levels(self.h, self.Nk, torch.float32)
         self.equal_levels = self.levels[0] == self.levels[1]
@@ -262,14 +273,15 @@ class _Launch:
         """Sum over heads, its rows' squares or products with ``weight``, levels to apply to it."""
         n, _, R, _ = q.shape
         total = q.new_empty(n, R, self.Nk, dtype=dtype)
-        parts = triton.cdiv(self.Nk, self.tile['BN'])
+        config = self.configs['total']
+        parts = triton.cdiv(self.Nk, config['BN'])
         partial = q.new_empty(n, parts, R, dtype=torch.float32)
         floor = self.levels[0] if self.equal_levels else -1.
-        _total[triton.cdiv(R, self.tile['BM']), parts, n](
+        _total[triton.cdiv(R, config['BM']), parts, n](
             q, k, lse, total, partial, weight, self.scale, floor, self.levels[0], self.h, R,
             self.Nk, *q.stride()[:3], *k.stride()[:3], *lse.stride()[:2],
             0 if weight is None else weight.stride(0), WEIGHTED=weight is not None,
-            **self.keys, **self.tile)
+            **self.keys, **config)
         return total, partial.sum(1), (0., 0.) if self.equal_levels else self.levels
 
 
@@ -284,9 +296,10 @@ def forward(q: Tensor, k: Tensor, v: Tensor, logit_mask: None, options: Options)
     out = v.new_empty(B, Nq, h, v.shape[3]).transpose(1, 2)
     run = _Launch(options, q, k, v, out)
     lse = q.new_empty(run.B, run.h, run.Nq, dtype=torch.float32)
-    _attend[run.h, triton.cdiv(run.Nq, run.attend['BM']), run.B](
+    config = run.configs['attend']
+    _attend[run.h, triton.cdiv(run.Nq, config['BM']), run.B](
         q, k, v, out, lse, run.scale, run.h, run.Nq, run.Nk, *q.stride()[:3], *k.stride()[:3],
-        *v.stride()[:3], *out.stride()[:3], **run.channels, **run.attend)
+        *v.stride()[:3], *out.stride()[:3], **run.channels, **config)
     sums = q.new_zeros(run.B, 2, run.Nk, dtype=torch.float32)
     inverse_norm = q.new_empty(run.B, run.Nq, dtype=torch.float32)
     for images, rows in run.chunks(4):
@@ -315,6 +328,7 @@ def backward(q: Tensor, k: Tensor, v: Tensor, logit_mask: None, saved, options: 
     grad_q = q.new_empty(B, Nq, h, d).transpose(1, 2)
     grad_k, grad_v = (x.new_empty(x.shape, dtype=torch.float32) for x in (k, v))
     run = _Launch(options, q, k, v, out, grad_out, grad_q)
+    config = run.configs['grad']
     grad_sums = torch.stack([grad_column / run.h, grad_normalized], 1)  # (B, 2, Nk)
     # rounding the sum over heads is harmless where no threshold is applied to it any more
     exact = q.dtype == torch.float32 or not run.equal_levels
@@ -332,12 +346,12 @@ def backward(q: Tensor, k: Tensor, v: Tensor, logit_mask: None, saved, options: 
         numbers = run.scale, options.scale, *levels, run.h, R, run.Nk
         strides = (*part_q.stride()[:3], *part_k.stride()[:3], *part_v.stride()[:3])
         last = (*part_lse.stride()[:2], part_sums.stride(0), inverse.stride(0))
-        _grad_q[run.h, triton.cdiv(R, run.grad['BM']), n](
+        _grad_q[run.h, triton.cdiv(R, config['BM']), n](
             part_q, part_k, part_v, part_out, part_grad, part_lse, total, part_sums, inverse,
             along, to_q, delta, *numbers, *strides, *part_out.stride()[:3],
-            *part_grad.stride()[:3], *to_q.stride()[:3], *last, **run.channels, **run.grad)
-        _grad_kv[run.h, triton.cdiv(run.Nk, run.grad['BN']), n](
+            *part_grad.stride()[:3], *to_q.stride()[:3], *last, **run.channels, **config)
+        _grad_kv[run.h, triton.cdiv(run.Nk, config['BN']), n](
             part_q, part_k, part_v, part_grad, part_lse, total, part_sums, inverse, along, delta,
             grad_k[images], grad_v[images], *numbers, *strides, *part_grad.stride()[:3], *last,
-            ACCUMULATE=rows.start > 0, **run.channels, **run.grad)
+            ACCUMULATE=rows.start > 0, **run.channels, **config)
     return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None
