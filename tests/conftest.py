@@ -25,10 +25,13 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope='session')
-def parity(shared):
-    """Loads a parity fixture by name."""
+def parity(request):
+    """Loads a parity fixture by name: a small one from tests/data, or else from the shared ones."""
 
     def load(name: str) -> np.lib.npyio.NpzFile:
-        return np.load(shared / 'parity' / f'{name}.npz', allow_pickle=False)
+        path = ROOT / 'tests' / 'data' / 'parity' / f'{name}.npz'
+        if not path.is_file():
+            path = request.getfixturevalue('shared') / 'parity' / path.name
+        return np.load(path, allow_pickle=False)
 
     return load
