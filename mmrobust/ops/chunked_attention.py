@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .backend import statistics_dtype
+
 BLOCK_ROWS = 64  # a buffer of so many rows of all heads is about as large as q
 HEAD_GROUPS = 4  # backward goes through the heads of one block in so many steps
 BLOCK_ENTRIES = 2**19  # several whole images make a block where they are smaller than this
@@ -30,10 +32,6 @@ class Options(NamedTuple):
         if not self.strict:
             limits = limits.nextafter(limits.new_tensor(-math.inf))
         return tuple(limits.tolist())
-
-
-def statistics_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, options: Options):
@@ -145,7 +143,7 @@ def _block_shape(batch: int, heads: int, rows: int, keys: int, device: torch.dev
         limit, step = BLOCK_ENTRIES, BLOCK_ROWS
     else:
         limit, step = GPU_BLOCK_ENTRIES, max(1, GPU_BLOCK_ENTRIES // (heads * keys))
-    images = min(batch, max(1, limit // (heads * rows * keys)))
+    images = max(1, min(batch, limit // (heads * rows * keys)))
     return images, rows if images > 1 else min(rows, step)
 
 

@@ -1,36 +1,17 @@
 """Attention that also returns what attention diversification needs, in O(N) memory."""
-import functools
-import importlib
-import os
-from types import ModuleType
-
 import torch
 from torch import Tensor
 
 from . import chunked_attention as chunked
-
-
-@functools.cache
-def _triton() -> ModuleType | None:
-    try:
-        return importlib.import_module('mmrobust.ops.triton_attention')
-    except ImportError:
-        return None
-
-
-def _kernels(q: Tensor, v: Tensor, logit_mask: Tensor | None) -> ModuleType:
-    """The module whose ``forward`` and ``backward`` suit these inputs."""
-    wanted = q.is_cuda or os.environ.get('TRITON_INTERPRET') == '1'
-    if logit_mask is None and wanted and _triton() and _triton().supports(q, v):
-        return _triton()
-    return chunked
+from .backend import triton_module
 
 
 class _DiverseAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q, k, v, logit_mask, options):
-        ctx.kernels = _kernels(q, v, logit_mask)
+        kernels = triton_module('triton_attention', q, v) if logit_mask is None else None
+        ctx.kernels = kernels or chunked
         out, column_sum, normalized, saved = ctx.kernels.forward(q, k, v, logit_mask, options)
         ctx.save_for_backward(q, k, v, logit_mask, *saved)
         ctx.options = options
@@ -87,7 +68,12 @@ def diverse_attention(
         column_threshold=threshold if column_threshold is None else column_threshold,
         strict=strict)
     with torch.autocast(device, enabled=False), torch.cuda.device_of(q):
-        return _DiverseAttention.apply(*tensors, options)
+        return _apply(*tensors, options)
+
+
+@torch.compiler.disable  # loops over blocks are nothing that a compiler improves
+def _apply(*args) -> tuple[Tensor, Tensor, Tensor]:
+    return _DiverseAttention.apply(*args)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None) -> None:

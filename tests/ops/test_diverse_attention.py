@@ -174,6 +174,13 @@ def test_low_precision_keeps_float32_statistics(dtype):
         assert relative_error(a, b) < 3e-2
 
 
+def test_empty_batch():
+    tensors = inputs()
+    outputs = diverse_attention(*(t[:0] for t in tensors), threshold=1)
+    assert [o.shape for o in outputs] == [(0, 3, 7, 4), (0, 7), (0, 7)]
+    assert not any(g.any() for g in gradients(outputs, tensors))
+
+
 @pytest.mark.parametrize('change, message', [
     (dict(q=torch.zeros(2, 3, 4)), r'must be \(B, h, N, d\)'),
     (dict(k=torch.zeros(2, 3, 5, 8)), 'k and v the tokens'),

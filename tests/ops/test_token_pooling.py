@@ -95,6 +95,21 @@ def test_agrees_with_the_authors(parity, grid, K):
     torch.testing.assert_close(out, expected, atol=2e-6, rtol=0)
 
 
+def test_compiles_without_graph_break():
+    tensors = inputs(K=4)
+    compiled = torch.compile(token_aware_avg_pool, fullgraph=True, backend='aot_eager')
+    ours, out = compiled(*tensors), token_aware_avg_pool(*tensors)
+    torch.testing.assert_close((ours, *gradients(ours, tensors)),
+                               (out, *gradients(out, tensors)))
+
+
+def test_empty_batch():
+    x, weights = inputs()
+    out = token_aware_avg_pool(x[:0], weights[:0])
+    assert out.shape == (0, 3, 5, 7)
+    assert not any(g.any() for g in gradients(out, (x, weights)))
+
+
 def test_shapes_that_do_not_fit():
     x, weights = inputs()
     with pytest.raises(ValueError, match=r'got \(2, 3, 5, 7\) and \(2, 4, 5, 6\)'):

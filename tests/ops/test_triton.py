@@ -18,7 +18,7 @@ CASES = [
     (1, 2, 50, 50, 16, 16, 'float16', 3e-3, 2**26, dict(threshold=1.5)),
 ]
 
-SCRIPT = '''
+ATTENTION = '''
 import torch
 from mmrobust.ops import diverse_attention, triton_attention
 from mmrobust.ops.dense import dense_diverse_attention
@@ -43,8 +43,39 @@ for B, h, Nq, Nk, d, dv, dtype, tolerance, triton_attention.BUFFER_BYTES, option
 '''
 
 
-def test_kernels_agree_with_dense(repo):
+POOLING = '''
+import torch
+from mmrobust.ops import token_aware_avg_pool, triton_pooling
+from mmrobust.ops.dense import dense_token_aware_avg_pool
+
+calls = []
+original = triton_pooling.backward
+triton_pooling.backward = lambda *args: calls.append(1) or original(*args)
+rng = torch.Generator().manual_seed(0)
+for shape, K, dtype, tolerance in [((2, 70, 5, 7), 4, torch.float32, 1e-5),
+                                   ((1, 3, 2, 1), 3, torch.float32, 1e-5),
+                                   ((2, 8, 4, 6), 1, torch.float16, 2e-3)]:
+    for memory_format in (torch.channels_last, torch.contiguous_format):
+        x = torch.randn(shape, generator=rng).to(dtype).contiguous(memory_format=memory_format)
+        weights = torch.randn(shape[0], K, *shape[2:], generator=rng).softmax(1).to(dtype)
+        tensors = [x.requires_grad_(), weights.requires_grad_()]
+        exact = [t.detach().double().requires_grad_() for t in tensors]
+        ours, dense = token_aware_avg_pool(*tensors), dense_token_aware_avg_pool(*exact)
+        assert ours.is_contiguous(memory_format=memory_format)
+        grad = torch.randn(ours.shape, generator=rng)
+        ours.backward(grad.to(ours))
+        dense.backward(grad.to(dense))
+        assert calls.pop(), 'the plain version was used'
+        for a, b in [(ours, dense), *((t.grad, e.grad) for t, e in zip(tensors, exact))]:
+            error = (a.double() - b).abs().max() / b.abs().max().clamp(min=1)
+            assert error < tolerance, (shape, K, dtype, error.item())
+'''
+
+
+@pytest.mark.parametrize('script', [ATTENTION.format(cases=CASES), POOLING],
+                         ids=['attention', 'pooling'])
+def test_kernels_agree_with_dense(script, repo):
     result = subprocess.run(
-        [sys.executable, '-c', SCRIPT.format(cases=CASES)], cwd=repo, text=True, check=False,
-        capture_output=True, env={**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': str(repo)})
+        [sys.executable, '-c', script], cwd=repo, text=True, check=False, capture_output=True,
+        env={**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': str(repo)})
     assert result.returncode == 0, result.stderr[-2000:]
