@@ -3,10 +3,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.registry import DefaultScope
 
 import mmrobust  # noqa: F401  registers everything
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def default_scope_as_before():
+    """MMEngine's default scope is global; what a test makes of it ends with the test."""
+    instances = DefaultScope._instance_dict
+    before = dict(instances)
+    yield
+    instances.clear()
+    instances.update(before)
 
 
 @pytest.fixture(scope='session')
@@ -31,7 +42,7 @@ def parity(request):
     def load(name: str) -> np.lib.npyio.NpzFile:
         path = ROOT / 'tests' / 'data' / 'parity' / f'{name}.npz'
         if not path.is_file():
-            path = request.getfixturevalue('shared') / 'parity' / path.name
+            path = request.getfixturevalue('shared') / 'parity' / f'{name}.npz'
         return np.load(path, allow_pickle=False)
 
     return load
