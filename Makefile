@@ -24,7 +24,7 @@ demo: env
 	$(BIN)/python tools/test.py $(DEMO_CONFIG) $(DEMO) --work-dir $(DEMO) \
 		--show-dir $(DEMO)/pictures
 	$(BIN)/python tools/test.py $(DEMO_CONFIG) $(DEMO) --work-dir $(DEMO) \
-		--benchmark cityscapes-c --severities 3
+		--benchmark cityscapes-c --cfg-options test_dataloader.dataset.num_samples=20
 
 test: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile

@@ -3,7 +3,7 @@ _base_ = [
     '_base_/models/segformer_fan.py', '_base_/datasets/synthetic_streets.py',
     '_base_/schedules/segmentation_scratch.py', '_base_/default_runtime_seg.py'
 ]
-max_iters = 600
+max_iters = 800
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     backbone=dict(
