@@ -11,13 +11,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
-def default_scope_as_before():
-    """MMEngine's default scope is global; what a test makes of it ends with the test."""
-    instances = DefaultScope._instance_dict
-    before = dict(instances)
+def no_default_scope():
+    """MMEngine's default scope is global: what a test or a wider fixture makes of it ends here."""
+    DefaultScope._instance_dict.clear()
     yield
-    instances.clear()
-    instances.update(before)
+    DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')

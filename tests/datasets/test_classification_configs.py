@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmcv.transforms import Compose
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
@@ -14,13 +14,9 @@ from mmrobust.datasets.imagenet_classes import WNIDS
 pytest.importorskip('mmpretrain')
 
 
-@pytest.fixture(scope='module', autouse=True)
+@pytest.fixture(autouse=True)
 def scope():
-    before = DefaultScope.get_current_instance()
     init_default_scope('mmpretrain')
-    yield
-    if before is not None:
-        init_default_scope(before.scope_name)
 
 
 @pytest.fixture(scope='module')
