@@ -1,5 +1,6 @@
 """FAN's channel processing: attention over channels with a convolutional MLP as its values."""
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import check_heads
@@ -7,7 +8,7 @@ from .tokens import to_map, to_tokens
 
 
 class DepthwiseMixing(nn.Module):
-    """Depthwise 3x3 convolution, GELU, batch normalisation, depthwise 3x3 convolution.
+    """Depthwise 3x3 convolution, GELU, batch normalisation, depthwise 3x3 convolution, scale.
 
     Args:
         dim (int): Number of channels.
@@ -20,9 +21,12 @@ class DepthwiseMixing(nn.Module):
         self.bn = nn.BatchNorm2d(dim)
         self.conv2 = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H, W)."""
-        return self.conv2(self.bn(self.act(self.conv1(x))))
+    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+        """(B, C, H, W) and the scale (C,) of the result to (B, C, H, W)."""
+        x = self.bn(self.act(self.conv1(x)))
+        # scaling the weights saves a pass over the map, three in backward, and keeping the result
+        return F.conv2d(x, self.conv2.weight * scale[:, None, None, None], self.conv2.bias * scale,
+                        padding=1, groups=len(scale))
 
 
 class ConvMLP(nn.Module):
@@ -42,9 +46,8 @@ class ConvMLP(nn.Module):
 
     def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
         """(B, H * W, C) to (B, H * W, C)."""
-        hidden = self.fc1(x)
-        mixed = to_tokens(self.dwconv(to_map(hidden, hw)))
-        return self.fc2(torch.addcmul(hidden, self.gamma, mixed))
+        hidden = to_map(self.fc1(x), hw)
+        return self.fc2(to_tokens(hidden + self.dwconv(hidden, self.gamma)))
 
 
 class ChannelProcessing(nn.Module):

@@ -1,6 +1,8 @@
 """The two feed-forward networks of RVT."""
 from torch import Tensor, nn
 
+from mmrobust.ops import gelu_mlp
+
 from .tokens import to_map, to_tokens
 
 
@@ -47,4 +49,4 @@ class FFN(nn.Module):
 
     def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
         """(B, H * W, C) to (B, H * W, C); the grid does not matter."""
-        return self.fc2(self.act(self.fc1(x)))
+        return gelu_mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)

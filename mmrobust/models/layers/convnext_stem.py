@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmrobust.ops import gelu_mlp
+
 from .checkpoint import checkpoint
 
 
@@ -40,7 +42,12 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H, W)."""
-        return torch.addcmul(x, self.gamma[:, None, None], self.mlp(self.norm(self.conv_dw(x))))
+        fc1, fc2 = self.mlp.fc1, self.mlp.fc2
+        mixed = self.norm(self.conv_dw(x)).permute(0, 2, 3, 1)
+        # scaling the weights saves passes over the map
+        mixed = gelu_mlp(mixed, fc1.weight.flatten(1), fc1.bias,
+                         self.gamma[:, None] * fc2.weight.flatten(1), self.gamma * fc2.bias)
+        return x + mixed.permute(0, 3, 1, 2)
 
 
 class ConvNeXtStage(nn.Module):
