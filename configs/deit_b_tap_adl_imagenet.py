@@ -9,7 +9,6 @@ model = dict(
     host='mmpretrain.ImageClassifier',
     diversification=dict(type='AttentionDiversificationLoss', tau=2.0, loss_weight=1.0))
 optim_wrapper = dict(
-    clip_grad=dict(max_norm=5.0),
     paramwise_cfg=dict(custom_keys={
         '.cls_token': dict(decay_mult=0.0),
         '.pos_embed': dict(decay_mult=0.0),

@@ -3,8 +3,6 @@
 _base_ = './fan_s_cifar100.py'
 
 model = dict(
-    type='RobustModel',
-    host='mmpretrain.ImageClassifier',
     alignment=dict(type='AdversarialFeatureAlignment', loss_weight=5e-3, corruption=dict(
         type='PatchCorruptionModel', ratio=0.1)))
 

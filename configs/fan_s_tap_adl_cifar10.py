@@ -1,7 +1,5 @@
 _base_ = './fan_s_cifar10.py'
 
 model = dict(
-    type='RobustModel',
-    host='mmpretrain.ImageClassifier',
     diversification=dict(type='AttentionDiversificationLoss', tau=2.0, loss_weight=1.0),
     backbone=dict(tap=dict(num_branches=4)))

@@ -1,5 +1,6 @@
 """The authors' checkpoints become ours, and ours theirs, and the numbers stay the same."""
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -26,7 +27,9 @@ needs_key_lists = pytest.mark.skipif(
 
 def run_tool(monkeypatch, *args):
     monkeypatch.setattr(sys, 'argv', [TOOL.name, *map(str, args)])
-    runpy.run_path(str(TOOL), run_name='__main__')
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(TOOL), run_name='__main__')
+    return end.value.code
 
 
 def build(config: dict):
@@ -128,7 +131,7 @@ def test_tool_there_and_back_through_files(tmp_path, monkeypatch, capsys, suffix
     else:
         torch.save(dict(state_dict={k: v + 1 for k, v in weights.items()},
                         state_dict_ema={f'module.{k}': v for k, v in weights.items()}), source)
-    run_tool(monkeypatch, source, target)
+    assert run_tool(monkeypatch, source, target) == 0
     printed = capsys.readouterr().out
     assert 'FAN tiny_hybrid, TAP (K = 4), classification' in printed
     model_line = next(line for line in printed.splitlines() if line.startswith('model = '))
@@ -190,11 +193,16 @@ def test_dry_run_writes_nothing(tmp_path, monkeypatch, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ['a.pth']
 
 
-def test_tool_fails_with_one_sentence(tmp_path, monkeypatch):
+def test_tool_fails_with_one_sentence(tmp_path, monkeypatch, capsys):
     torch.save(dict(state_dict=dict(conv1=torch.ones(1))), tmp_path / 'a.pth')
-    with pytest.raises(SystemExit, match='^convert_official.py: .*neither FAN nor RVT.*conv1$'):
-        run_tool(monkeypatch, tmp_path / 'a.pth', tmp_path / 'b.pth')
+    assert run_tool(monkeypatch, tmp_path / 'a.pth', tmp_path / 'b.pth') == 1
+    assert re.search('^ValueError: .*neither FAN nor RVT.*conv1$', capsys.readouterr().err)
     assert not (tmp_path / 'b.pth').exists()
+
+
+def test_our_own_checkpoint_is_not_converted():
+    with pytest.raises(ValueError, match='names of mmrobust already.*--to-official'):
+        from_official(dict(state_dict=from_official(dict(model=toy())).state_dict))
 
 
 def test_choice_of_weights():

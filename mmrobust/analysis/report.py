@@ -93,7 +93,8 @@ def _benchmarks(folder: Path, name: str) -> Iterator[dict[str, Any]]:
             content = json.loads(path.read_text('utf-8'))
         except ValueError as error:
             raise ValueError(f'{path} is damaged ({error}): remove it') from error
-        if {'benchmark', 'summary', 'cells'} <= content.keys() and content['summary']:
+        ours = isinstance(content, dict) and {'benchmark', 'summary', 'cells'} <= content.keys()
+        if ours and content['summary']:
             found.setdefault(content['benchmark'], []).append((path, content))
     for same in found.values():
         for path, content in same:

@@ -15,7 +15,7 @@ from mmengine.registry import DATASETS, MODELS, TRANSFORMS
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmrobust.checkpoints import guard_loading
+from mmrobust.checkpoints import check_fit, guard_loading
 from mmrobust.datasets.pipeline import LOADING
 from mmrobust.datasets.transforms.corrupt import Corrupt, relative_path
 from mmrobust.datasets.transforms.read_image import ImageDecodeError, ReadImage
@@ -61,11 +61,15 @@ class Subject:
             name (str, optional): Defaults to the config's file name.
             device (str): Where it runs.
             trust (bool): Whether the checkpoint may run code of its own.
+
+        Raises:
+            ValueError: If the checkpoint is of another architecture.
         """
         guard_loading(trust)
         model = MODELS.build(without_pretrained(cfg.model))
         if checkpoint is not None:
-            load_checkpoint(model, checkpoint, map_location='cpu', logger='silent')
+            check_fit(model, load_checkpoint(model, checkpoint, map_location='cpu',
+                                             logger='silent'))
         return cls(name or Path(cfg.filename).stem, model.to(device).eval(), cfg)
 
     def prepare(self, data: dict) -> dict:
@@ -147,7 +151,7 @@ class ImageSource:
         """Some images: the given ones, or ``number`` of them drawn by ``seed``.
 
         Raises:
-            ValueError: If there is no such image.
+            ValueError: If there is no such image, or no image is wanted.
         """
         if indices is not None:
             for index in indices:
@@ -155,6 +159,8 @@ class ImageSource:
                     raise ValueError(f'there is no image {index}: the test data have '
                                      f'{len(self)}, 0 to {len(self) - 1}')
             return list(indices)
+        if number < 1:
+            raise ValueError(f'{number} images: there is nothing to look at, take at least 1')
         return sorted(random.Random(seed).sample(range(len(self)), min(number, len(self))))
 
     def load(self, index: int, condition: Condition = CLEAN) -> dict:

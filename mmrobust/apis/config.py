@@ -25,6 +25,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If its host library is missing, or both families are installed.
+        ValueError: If it is not Python.
     """
     check_families()
     if not Path(path).is_file():
@@ -32,7 +33,10 @@ def load_config(path: str, options: dict | None = None) -> Config:
     for name in SCOPES:
         # the maintained family still looks for the distributions of the original one
         config_utils.MODULE2PACKAGE[name] = name
-    cfg = Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except SyntaxError as error:
+        raise ValueError(f"the config '{path}' is not valid Python, correct it: {error}") from None
     if options:
         cfg.merge_from_dict(options)
     scope = cfg.get('default_scope', 'mmengine')
@@ -100,7 +104,8 @@ def missing_inputs(cfg: Config, phases: tuple[str, ...]) -> Iterator[str]:
                        "authors' weights to it with tools/converters/convert_official.py, or "
                        f'start from scratch with --cfg-options {path}=None')
     if _is_absent(cfg.get('load_from')):
-        yield f"load_from='{cfg.load_from}' is not there"
+        yield (f"the checkpoint '{cfg.load_from}' (load_from, or --resume) is not there: name a "
+               '.pth file')
     for phase in phases:
         for path, node in walk(cfg.get(f'{phase}_dataloader') or {}, f'{phase}_dataloader'):
             root = node.get('data_root')
@@ -119,7 +124,8 @@ def find_checkpoint(path: str) -> str:
     """
     found = find_latest_checkpoint(path) if Path(path).is_dir() else path
     if found is None or _is_absent(found):
-        raise FileNotFoundError(f"there is no checkpoint at '{path}'")
+        raise FileNotFoundError(f"there is no checkpoint at '{path}': name a .pth file, or the "
+                                'work dir of a training')
     return found
 
 

@@ -18,12 +18,13 @@ class AttentionReader:
     """Hands the head-averaged attention (B, Nq, Nk) of every layer to a function.
 
     Attributes:
-        values (list[Tensor]): What the function made of each layer's.
+        values (list[Tensor | ValueError]): What the function made of each layer's, or why it
+            could make nothing of it.
     """
 
     def __init__(self, read: Callable[[Tensor], Tensor]):
         self.read = read
-        self.values: list[Tensor] = []
+        self.values: list[Tensor | ValueError] = []
 
     def silent(self) -> 'AttentionReader':
         return AttentionReader(self.read)
@@ -36,7 +37,11 @@ class AttentionReader:
         return attention @ v
 
     def observe(self, attention: Tensor) -> None:
-        self.values.append(self.read(attention.mean(1)))
+        try:
+            value = self.read(attention.mean(1))
+        except ValueError as error:  # matters only if this layer is asked for
+            value = error
+        self.values.append(value)
 
 
 @TASK_UTILS.register_module(force=True)
@@ -147,7 +152,7 @@ class PatchFool:
         reader = AttentionReader(log_attention)
         with listening(reader):
             loss = victim.losses(images).sum()
-        layers = _reported(reader, victim)[1:len(reader.values) // 2]
+        layers = _readable(_reported(reader, victim)[1:len(reader.values) // 2])
         gradient, = torch.autograd.grad(loss, pixels, retain_graph=bool(layers))
         direction = gradient
         for i, value in enumerate(layers):
@@ -181,7 +186,7 @@ class PatchFool:
         if not -len(layers) <= self.choice_layer < len(layers):
             raise ValueError(f'choice_layer={self.choice_layer}: the model has {len(layers)} '
                              'self-attention layers, counted from 0')
-        return layers[self.choice_layer]
+        return _readable([layers[self.choice_layer]])[0]
 
 
 def without_conflict(gradient: Tensor, main: Tensor) -> Tensor:
@@ -207,9 +212,16 @@ def _class_tokens(attention: Tensor, grid: tuple[int, int]) -> int:
     return extra
 
 
-def _reported(reader: AttentionReader, victim: Victim) -> list[Tensor]:
+def _reported(reader: AttentionReader, victim: Victim) -> list[Tensor | ValueError]:
     if not reader.values:
         backbone = getattr(victim.model, 'backbone', victim.model)
         raise ValueError(f'{type(backbone).__name__} has no self-attention that Patch-Fool can '
                          f'read: use a backbone of mmrobust, or {REMEDY}')
     return reader.values
+
+
+def _readable(values: list[Tensor | ValueError]) -> list[Tensor]:
+    for value in values:
+        if isinstance(value, ValueError):
+            raise value
+    return values

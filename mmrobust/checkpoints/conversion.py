@@ -36,6 +36,9 @@ WAVELENGTHS = 'backbone.pos_embed.wavelengths'
 WRAPPERS = ('module.', '_orig_mod.')
 # what no model uses: an unused layer of the authors' head, and counters of a FLOP counter
 HARMLESS = re.compile(r'decode_head\.conv_seg\.|(.*\.)?total_(ops|params)$')
+# what only our names begin with
+OUR_NAMES = re.compile(r'backbone\.(pos_embed\.wavelengths|transformers\.|.*\.tap\.predictor\.)|'
+                       r'decode_head\.linears\.')
 # where timm, MMSegmentation 0.x, DeiT and RVT put weights
 SOURCES = dict(ema=('state_dict_ema', 'model_ema'), model=('state_dict', 'model'))
 
@@ -77,6 +80,9 @@ def from_official(checkpoint: Mapping[str, Any], weights: str = 'auto',
     state_dict = {_unwrapped(k): v for k, v in state_dict.items()}
     ignored = [k for k in state_dict if HARMLESS.match(k)]
     state_dict = {k: v for k, v in state_dict.items() if k not in ignored}
+    if any(OUR_NAMES.match(key) for key in state_dict):
+        raise ValueError('the weights bear the names of mmrobust already: there is nothing to '
+                         'convert; --to-official converts them to the authors\' names')
     recognition = recognise(state_dict, num_heads)
     names = {key: _ours(key) for key in state_dict}
     converted = {names[k]: v[..., None, None] if k.endswith('.attn.fc.weight') else v

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from .conversion import has_official_names
 
@@ -145,6 +146,29 @@ def _named(function: Callable, name: str) -> Callable:
     call.__module__, _, call.__name__ = name.rpartition('.')
     call.__qualname__ = call.__name__
     return call
+
+
+def check_fit(model: nn.Module, checkpoint: Mapping, partial: bool = False) -> None:
+    """Compare the parameters of a checkpoint with a model's.
+
+    Args:
+        model (nn.Module): The model.
+        checkpoint (Mapping): A checkpoint, or its ``state_dict``.
+        partial (bool): Accept what fits in part, as long as anything does. Defaults to False.
+
+    Raises:
+        ValueError: If the checkpoint is of another architecture.
+    """
+    weights = {name.removeprefix('module.'): value
+               for name, value in checkpoint.get('state_dict', checkpoint).items()}
+    expected = dict(model.named_parameters())
+    unfit = [name for name, parameter in expected.items()
+             if name not in weights or weights[name].shape != parameter.shape]
+    if unfit and (not partial or len(unfit) == len(expected)):
+        raise ValueError(
+            f'the checkpoint is of another architecture: {len(unfit)} of {len(expected)} '
+            f"parameters of the model are missing in it or have another shape, '{unfit[0]}' "
+            'first; use the config that it was trained with')
 
 
 def _refused_objects(error: Exception, path: Path) -> list[str]:

@@ -54,6 +54,8 @@ def write_corrupted_copies(source: str, target: str, corruptions: Sequence[str] 
                                  ('channel order', channel_order, ('rgb', 'bgr'))):
         if value not in known:
             raise ValueError(f'The {option} is {value!r}: choose {" or ".join(known)}.')
+    if not 1 <= quality <= 100:
+        raise ValueError(f'The quality is {quality}: choose 1 to 100.')
     black = np.zeros((32, 32, 3), np.uint8)
     for name, severity in cells:  # complains about wrong names, severities and families
         corrupt(black, name, severity, seed=0, family=family)
@@ -81,6 +83,12 @@ def write_corrupted_copies(source: str, target: str, corruptions: Sequence[str] 
     return written
 
 
+def copy_settings(folder: str) -> dict:
+    """How :func:`write_corrupted_copies` made a folder; empty for one of another origin."""
+    path = Path(folder) / SETTINGS
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
 def expand(corruptions: Sequence[str]) -> list[str]:
     """Replaces groups by their types, and drops repetitions."""
     names = [name for entry in corruptions for name in GROUPS.get(entry, (entry,))]
@@ -94,7 +102,8 @@ def expand(corruptions: Sequence[str]) -> list[str]:
 def find_images(source: str) -> list[str]:
     """Lists the images below a folder, by their relative paths."""
     if not os.path.isdir(source):
-        raise FileNotFoundError(f'The image folder {source} does not exist.')
+        raise FileNotFoundError(f'The image folder {source} does not exist: name the folder of '
+                                f'the images to corrupt.')
     images = sorted(path.relative_to(source).as_posix() for path in Path(source).rglob('*')
                     if path.suffix.lower() in SUFFIXES and path.is_file())
     if not images:

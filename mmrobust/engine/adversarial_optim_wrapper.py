@@ -16,7 +16,7 @@ class AdversarialMixin:
     It stands in front of the wrapper's class. Schedules, learning-rate scaling, clipping and
     logging see the model's optimizer alone. The adversary shares what must be shared: the
     accumulation counts and the loss scale, by which its gradients are divided before they are
-    clipped. A step that overflows is skipped by both.
+    clipped. Each skips a step in which its own gradients overflow, and either lowers the scale.
     """
 
     adversary: OptimWrapper

@@ -3,6 +3,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from mmrobust.checkpoints import check_fit
+
 
 @HOOKS.register_module(force=True)
 class CheckWeightsHook(Hook):
@@ -24,14 +26,4 @@ class CheckWeightsHook(Hook):
         Raises:
             ValueError: If the checkpoint is of another architecture.
         """
-        weights = {name.removeprefix('module.'): value
-                   for name, value in checkpoint.get('state_dict', checkpoint).items()}
-        model = getattr(runner.model, 'module', runner.model)
-        expected = dict(model.named_parameters())
-        unfit = [name for name, parameter in expected.items()
-                 if name not in weights or weights[name].shape != parameter.shape]
-        if unfit and (not self.partial or len(unfit) == len(expected)):
-            raise ValueError(
-                f'the checkpoint is of another architecture: {len(unfit)} of {len(expected)} '
-                f"parameters of the model are missing in it or have another shape, '{unfit[0]}' "
-                'first; use the config that it was trained with')
+        check_fit(getattr(runner.model, 'module', runner.model), checkpoint, self.partial)

@@ -12,6 +12,8 @@ from mmengine.registry import DATASETS, LOOPS, TASK_UTILS
 from mmengine.runner import Runner, TestLoop
 from torch.utils.data import DataLoader
 
+from mmrobust.datasets.validation import missing_data
+
 from .fingerprint import fingerprint
 from .pictures import PredictionPictures
 from .pipelines import PipelineSwitch
@@ -82,10 +84,11 @@ class CorruptionTestLoop(TestLoop):
                          for cell in self.protocol.selected if cell.attack is not None}
         self.fp16 = fp16
         self._runner = runner
+        if is_main_process():
+            self._check_datasets()
         self._build(self.protocol.selected[0])
         if is_main_process():
             self._switch.check_folders(self.protocol.selected)
-            self._check_datasets()
 
     def run(self) -> dict:
         """Run the unfinished cells.
@@ -108,6 +111,8 @@ class CorruptionTestLoop(TestLoop):
             results.add(cell, metrics)
             if is_main_process():
                 results.write()
+            if metrics:
+                results.check_metric()  # the cell is kept, whatever its metric is called
             value = results.cells[cell.key].get(results.metric) if metrics else None
             self._progress.leave('' if value is None else f'{results.metric} {number(value)}')
         return self._report(results)
@@ -143,6 +148,10 @@ class CorruptionTestLoop(TestLoop):
         """Let the data sets of all cells say what is missing, without reading them."""
         for cell in self.protocol.selected:
             if cell.dataset is not None:
+                if problems := list(missing_data(cell.dataset)):
+                    raise FileNotFoundError(
+                        f'{"; ".join(problems)}, or name the folder of {self.protocol.name} with '
+                        f'--benchmark-options data_root=...')
                 DATASETS.build(dict(copy.deepcopy(cell.dataset), lazy_init=True))
 
     def _enter(self, cell: Cell) -> None:

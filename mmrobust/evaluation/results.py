@@ -105,20 +105,18 @@ class Results:
                       for cell in stored['cells']}
 
     def add(self, cell: Cell, metrics: Mapping[str, Any]) -> None:
-        """Keep the metrics of a cell.
+        """Keep the metrics of a cell."""
+        self.cells[cell.key] = plain_metrics(metrics)
 
-        Raises:
-            ValueError: If the wanted metric is not among them.
-        """
-        metrics = plain_metrics(metrics)
-        if self._metric is not None:
-            main_metric(metrics, self._metric)
-        self.cells[cell.key] = metrics
+    def check_metric(self) -> None:
+        """Raise ValueError unless the wanted metric is among those of the cells."""
+        main_metric(next(iter(self.cells.values())), self._metric)
 
     @property
     def metric(self) -> str:
-        """The metric to show."""
-        return main_metric(next(iter(self.cells.values())), self._metric)
+        """The metric to show: the wanted one, as far as it is there."""
+        metrics = next(iter(self.cells.values()))
+        return main_metric(metrics, self._metric if self._metric in metrics else None)
 
     def as_dict(self) -> dict:
         """The content of the file. It depends on the results only, not on when and how they

@@ -30,7 +30,7 @@ class RobustModelMixin:
         distance to the corrupted ones, and ``augmented_...`` the host's losses on augmented ones.
 
         Raises:
-            RuntimeError: If a diversification loss is configured and no attention reported.
+            ValueError: If a diversification loss is configured and no attention reported.
         """
         def host_loss(images: Tensor = inputs) -> dict[str, Tensor]:
             return super(RobustModelMixin, self).loss(images, data_samples, *args, **kwargs)
@@ -73,7 +73,7 @@ class RobustModelMixin:
 
     def _diversification_loss(self, records: list, clean_half: bool) -> Tensor:
         if not records:
-            raise RuntimeError(
+            raise ValueError(
                 f'{type(self.diversification).__name__} is configured, but no self-attention of '
                 f'{type(getattr(self, "backbone", self)).__name__} reports to it: use a backbone '
                 'of mmrobust, such as FAN, RVT or the TAP version of the host library\'s')

@@ -1,10 +1,15 @@
 """How our command-line tools end."""
 import os
+import re
 import sys
 from collections.abc import Callable
 
 # mistakes of input, explained by their message; anything else is a defect and keeps its traceback
-EXPECTED = (FileNotFoundError, ImportError, KeyError, NotADirectoryError, ValueError)
+EXPECTED = (ImportError, KeyError, OSError, ValueError)
+
+# a key of a config that the class built from it does not take, or lacks
+WRONG_KEY = re.compile(r"(\w+)\.__init__\(\) (?:got an unexpected keyword argument '(\w+)'|"
+                       r"missing \d+ required .*arguments?: (.*))")
 
 
 def run(main: Callable[[], None]) -> int:
@@ -22,6 +27,15 @@ def run(main: Callable[[], None]) -> int:
             raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f'{type(error).__name__}: {message}', file=sys.stderr)
+        return 1
+    except TypeError as error:
+        match = WRONG_KEY.search(str(error))
+        if match is None or os.environ.get('MMROBUST_TRACEBACK'):
+            raise
+        name, unknown, missing = match.groups()
+        problem = f"takes no '{unknown}'" if unknown else f'needs {missing}'
+        print(f'TypeError: {name} {problem}: correct the config, or --cfg-options',
+              file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)

@@ -71,6 +71,9 @@ def test_unusable_input(tmp_path):
         write_report([tmp_path / 'nowhere'], tmp_path / 'report.html')
     with pytest.raises(ValueError, match='2 names for 1 folders'):
         write_report([tmp_path], tmp_path / 'report.html', ['a', 'b'])
+    (tmp_path / 'results.json').write_text('[1]')  # somebody else's
+    with pytest.raises(FileNotFoundError, match='there is nothing to report in'):
+        write_report([tmp_path], tmp_path / 'report.html')
     (tmp_path / 'results.json').write_text('{')
     with pytest.raises(ValueError, match='results.json is damaged'):
         write_report([tmp_path], tmp_path / 'report.html')

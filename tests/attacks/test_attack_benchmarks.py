@@ -119,6 +119,7 @@ def test_protocols():
 @pytest.mark.parametrize(('name', 'options', 'message'), [
     ('pgd', dict(settings='pgd'), "unknown PGD setting 'pgd': .*known are fgsm, rvt, rspc"),
     ('pgd', dict(step=3), "unknown option of pgd 'step'"),
+    ('pgd', dict(steps=0), 'steps=0: the settings .* have their own; give radii too'),
     ('patch-corruption', dict(masks=0), 'masks=0: nothing would be tested')])
 def test_bad_options(name, options, message):
     with pytest.raises(ValueError, match=message):
@@ -128,6 +129,8 @@ def test_bad_options(name, options, message):
 def test_bad_attacks_are_refused_before_work_starts(benchmark, tmp_path):
     with pytest.raises(ValueError, match='steps=0 must be above 0'):
         benchmark('pgd', radii=[1], steps=0)
+    with pytest.raises(ValueError, match='step_size=0.0 must be above 0'):
+        benchmark('pgd', 'size', radii=[1], step_size=0)
     with pytest.raises(ValueError, match=r'ratio=2.0 is outside \(0, 1\)'):
         benchmark('patch-corruption', 'other', ratio=2.)
     assert not (tmp_path / 'out').exists()

@@ -81,6 +81,16 @@ def test_class_token_is_no_patch():
         assert (changed_patches(pixels(data), pixels(attacked)).sum(1) == 1).all()
 
 
+def test_pyramid_whose_later_stages_have_fewer_tokens():
+    backbone = dict(type='RVT', out_type='avg_featmap', arch=dict(
+        patch_size=PATCH, embed_dims=(12, 24), depths=(4, 1), num_heads=(2, 2)))
+    model, data = build_classifier(backbone).eval(), classifier_batch(4)
+    attacked = PatchFool(**QUICK | dict(steps=2))(model, data)
+    assert (changed_patches(pixels(data), pixels(attacked)).sum(1) == 1).all()
+    with pytest.raises(ValueError, match='does not see each of the 4 x 4 patches once'):
+        PatchFool(**QUICK | dict(choice_layer=4))(model, data)
+
+
 def test_conflicting_gradients():
     main = torch.tensor([1., 0.]).view(1, 1, 1, 2).repeat(2, 1, 1, 1) * 3
     other = torch.tensor([[-2., 5.], [2., 5.]]).view(2, 1, 1, 2)

@@ -121,7 +121,7 @@ def test_adversary_is_unscaled(scaled_wrapper, clip_grad):
     torch.testing.assert_close(*results)
 
 
-def test_overflow_skips_both_and_lowers_the_scale(scaled_wrapper):
+def test_overflow_skips_the_adversary_and_lowers_the_scale(scaled_wrapper):
     model = build_model()
     wrapper = scaled_wrapper(model)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}

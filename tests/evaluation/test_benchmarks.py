@@ -113,11 +113,21 @@ def test_acdc_submission(benchmark, acdc, tmp_path):
     assert pixels.shape == (48, 64) and set(np.unique(pixels)) <= set(range(19))
 
 
-@pytest.mark.parametrize('name, image, label', [
+NIGHT = pytest.mark.parametrize('name, image, label', [
     ('dark-zurich', 'rgb_anon/val/night/GOPR0356/{}_rgb_anon.png',
      'gt/val/night/GOPR0356/{}_gt_labelTrainIds.png'),
     ('night-driving', 'leftImg8bit/test/night/{}_leftImg8bit.png',
      'gtCoarse_daytime_trainvaltest/test/night/{}_gtCoarse_labelTrainIds.png')])
+
+
+@NIGHT
+def test_night_says_which_folder_is_missing(benchmark, tmp_path, name, image, label):
+    with pytest.raises(FileNotFoundError, match=f'nowhere/{image.rpartition("/")[0]}.* is not '
+                                                'there: .*--benchmark-options data_root='):
+        benchmark(name, data_root=str(tmp_path / 'nowhere'))
+
+
+@NIGHT
 def test_night(benchmark, scenes, tmp_path, name, image, label):
     for folder, pattern in (('leftImg8bit', image), ('gtFine', label)):
         for i, source in enumerate(sorted((scenes / folder).rglob('*.png'))):

@@ -75,7 +75,8 @@ def test_baseline_errors(tmp_path):
             load_baseline(path, ['snow'])
     for content in ('{"snow": 0}', '{"tilt": 3}'):
         path.write_text(content)
-        with pytest.raises(ValueError, match='has no positive flip probability of snow'):
+        with pytest.raises(ValueError, match='has no positive flip probability of snow: '
+                           'mFR needs all of them; add it, or give no baseline'):
             load_baseline(path, ['snow'])
 
 

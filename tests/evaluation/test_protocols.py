@@ -76,6 +76,8 @@ def test_options_reach_the_cells():
      'no cell of shot_noise at severity 5'),
     (dict(name='acdc', corrupted_root='x'), "unknown option of acdc 'corrupted_root'"),
     (dict(name='fog', colour='x'), "unknown option of fog 'colour'"),
+    (dict(name='fog', channel_order='grb'), "channel_order 'grb' of fog: choose rgb or bgr"),
+    (dict(name='fog', family='tiny'), "family 'tiny' of fog: choose imagenet or cifar"),
 ])
 def test_errors_name_the_mistake(args, message):
     with pytest.raises(ValueError, match=message):
@@ -88,3 +90,13 @@ def test_every_protocol_can_be_made():
         assert protocol.cells and protocol.name == name
         keys = [cell.key for cell in protocol.cells]
         assert len(set(keys)) == len(keys)
+
+
+def test_ready_made_images_of_other_settings_are_refused(tmp_path):
+    (tmp_path / 'settings.json').write_text(
+        '{"format": "png", "channel_order": "rgb", "seed": 0, "family": "imagenet"}')
+    with pytest.raises(ValueError, match='made with channel_order=rgb, cityscapes-c is defined '
+                                         'with channel_order=bgr'):
+        get_protocol('cityscapes-c', corrupted_root=str(tmp_path))
+    get_protocol('cityscapes-c', corrupted_root=str(tmp_path), channel_order='rgb')
+    get_protocol('fog', corrupted_root=str(tmp_path))

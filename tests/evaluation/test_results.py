@@ -162,3 +162,13 @@ def test_digests():
     assert weights_digest(torch.nn.DataParallel(model)) == before
     model[1].running_mean += 1
     assert weights_digest(model) != before
+
+
+def test_a_metric_that_is_not_there_costs_no_cell(tmp_path):
+    results = Results(get_protocol('fog'), tmp_path / 'results.json', 'x', dict(weights='w'),
+                      metric='foo')
+    results.add(results.protocol.cells[0], dict(mIoU=50.0))
+    results.write()
+    with pytest.raises(ValueError, match="no metric 'foo': choose from mIoU"):
+        results.check_metric()
+    assert load_results(tmp_path / 'results.json')['cells'][0]['metrics'] == dict(mIoU=50.0)

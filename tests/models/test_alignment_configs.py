@@ -44,7 +44,7 @@ def test_recipe(path, shared):
     assert any(isinstance(m, TokenAwareAvgPooling) for m in model.modules()) == ('tap' in path.stem)
     assert (model.diversification is not None) == ('adl' in path.stem)
     assert (model.augmentation is not None) == (
-        path.stem.startswith('rvt') and 'mini' not in path.stem)
+        path.stem.startswith(('rvt', 'fan_s_afat_cifar')) and 'mini' not in path.stem)
     if path.stem in ('rvt_t_afat_imagenet', 'rvt_b_afat_imagenet'):
         size = dict(t='tiny', b='base')[path.stem[4]]
         given = json.loads((shared / f'parity/keys_rspc_rvt_{size}_plus_afat.json').read_text())

@@ -313,3 +313,9 @@ def test_backbone_without_attention():
         classifier(resnet)
     model = classifier(resnet, dict(blocks=r'layer\d\.\d'))
     assert len(model.alignment.aligned_blocks(model.backbone)) == 8
+    model = classifier(resnet, plain=True,
+                       neck=dict(type='mmpretrain.GlobalAveragePooling'),
+                       diversification=dict(type='AttentionDiversificationLoss'))
+    model.head.fc = torch.nn.Linear(512, 3)
+    with pytest.raises(ValueError, match='no self-attention of ResNet reports to it'):
+        model.loss(*batch())

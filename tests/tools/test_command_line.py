@@ -124,10 +124,14 @@ def test_mixed_precision_on_the_cpu_in_two_processes(repo, tmp_path):
      'tau=-1.*cannot be negative'),
     (['tools/train.py', CONFIG, '--cfg-options', 'model.backbone.tap.num_branches=0'],
      'num_branches=0.*at least 1'),
+    (['tools/train.py', CONFIG, '--cfg-options', 'model.backbone.tapp.num_branches=2'],
+     "FAN takes no 'tapp': correct the config"),
+    (['tools/analysis/ablation.py', CONFIG, 'model.diversification.tau=1', '--benchmark', 'frog'],
+     "unknown benchmark 'frog': did you mean fog"),
 ])
 def test_mistakes_end_in_one_sentence(repo, tmp_path, arguments, message):
     output = run(repo, *arguments[:2], '--work-dir', tmp_path, *arguments[2:], expect=1) \
-        if 'test.py' not in arguments[0] else run(repo, *arguments, expect=1)
+        if 'train.py' in arguments[0] else run(repo, *arguments, expect=1)
     assert re.search(message, output), output[-2000:]
     assert 'Traceback' not in output
 
@@ -144,3 +148,17 @@ def test_print_config(repo):
     output = run(repo, 'tools/print_config.py', 'configs/fan_b_tap_adl_cityscapes.py',
                  '--cfg-options', 'model.diversification.tau=3')
     assert "host='mmseg.EncoderDecoder'" in output and 'tau=3' in output
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    ('x = (', 'is not valid Python, correct it'),
+    ("_base_ = '{base}'\nmodel = dict(diversification=dict(tau='two'))",
+     "tau='two' is not a number"),
+    ("_base_ = '{base}'\nmodel = dict(backbone=dict(tap=dict(num_branches=2.5)))",
+     'num_branches=2.5 is not a whole number'),
+])
+def test_wrong_configs_end_in_one_sentence(repo, tmp_path, content, message):
+    config = tmp_path / 'config.py'
+    config.write_text(content.format(base=repo / CONFIG))
+    output = run(repo, 'tools/train.py', config, '--work-dir', tmp_path / 'run', expect=1)
+    assert message in output and 'Traceback' not in output

@@ -30,9 +30,12 @@ def run() -> None:
     args = parser.parse_args()
     from mmrobust.analysis.ablation import parse_grid, run_ablation
     from mmrobust.apis.config import load_config
+    from mmrobust.evaluation.protocols import get_protocol
 
     grid = parse_grid(args.grid)
-    load_config(args.config)  # a mistake in it is said here rather than in a log
+    # a mistake in these is said here rather than in a log
+    load_config(args.config)
+    get_protocol(args.benchmark, args.corruptions, args.severities)
     test = [*(['--corruptions', *args.corruptions] if args.corruptions else []),
             *(['--severities', *args.severities] if args.severities else [])]
     amp = ['--amp'] if args.amp else []

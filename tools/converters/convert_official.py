@@ -1,5 +1,7 @@
+#!/usr/bin/env python
 """Convert the authors' checkpoints to ours, or ours back to the authors' names."""
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +70,7 @@ def report(conversion: Conversion) -> None:
 
 def main() -> None:
     args = parse_args()
-    try:
-        conversion, checkpoint = convert(args)
-    except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(f'convert_official.py: {error}') from None
+    conversion, checkpoint = convert(args)
     report(conversion)
     if args.dry_run:
         for old, new in conversion.names.items():
@@ -82,4 +81,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    from mmrobust.utils.cli import run
+
+    sys.exit(run(main))

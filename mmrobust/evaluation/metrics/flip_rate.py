@@ -63,7 +63,8 @@ def load_baseline(path: str | Path, perturbations: Sequence[str]) -> dict[str, f
     bad = [p for p in perturbations if not baseline.get(p, 0) > 0]
     if bad:
         raise ValueError(f'the baseline file {path} has no positive flip probability of '
-                         f'{", ".join(bad)}: add it, or leave out the perturbation.')
+                         f'{", ".join(bad)}: mFR needs all of them; add it, or give no baseline '
+                         f'for the raw flip probabilities.')
     return baseline
 
 

@@ -35,7 +35,8 @@ class SubsetAccuracy(BaseMetric):
             score, label = sample['pred_score'].cpu(), int(sample['gt_label'])
             if score.numel() != num_classes:
                 raise ValueError(f'SubsetAccuracy needs the scores of ImageNet\'s {num_classes} '
-                                 f'classes, the model gives {score.numel()}.')
+                                 f'classes, the model gives {score.numel()}: test a model '
+                                 'trained on them.')
             if label not in self.columns:
                 self.results.append(None)
                 continue

@@ -14,7 +14,7 @@ PGD_SETTINGS = {
 @register_protocol('pgd')
 def pgd(name: str, settings: str | Sequence[str] = tuple(PGD_SETTINGS),
         radii: float | Sequence[float] | None = None, step_size: float | None = None,
-        steps: int = 5, random_start: bool = True, seed: int = 0) -> Protocol:
+        steps: int | None = None, random_start: bool | None = None, seed: int = 0) -> Protocol:
     """L-infinity PGD: the settings of both repositories and FGSM, or a range of radii.
 
     Args:
@@ -23,20 +23,36 @@ def pgd(name: str, settings: str | Sequence[str] = tuple(PGD_SETTINGS),
         radii (float | Sequence[float], optional): Radii in grey levels (of 255) that take the
             place of the settings.
         step_size (float, optional): In grey levels. Defaults to a quarter of each radius.
-        steps (int), random_start (bool): Of the attacks on ``radii``.
+        steps (int, optional), random_start (bool, optional): Of the attacks on ``radii``.
+            Default to 5 and True.
         seed (int): Selects other random starts.
+
+    Raises:
+        ValueError: On an unknown setting, or if what belongs to radii is given without them.
     """
+    own = {key: value for key, value in dict(step_size=step_size, steps=steps,
+                                             random_start=random_start).items()
+           if value is not None}
     if radii is None:
+        if own:
+            raise ValueError(
+                f'{", ".join(f"{key}={value}" for key, value in own.items())}: the settings '
+                f'{", ".join(PGD_SETTINGS)} have their own; give radii too, such as radii=8')
         settings = [settings] if isinstance(settings, str) else settings
         for setting in settings:
             if setting not in PGD_SETTINGS:
                 raise unknown('PGD setting', setting, PGD_SETTINGS)
         attacks = {f'pgd_{setting}': PGD_SETTINGS[setting] for setting in settings}
     else:
-        radii = [radii] if isinstance(radii, (int, float)) else radii
+        radii = [radii] if isinstance(radii, (int, float, str)) else radii
+        for radius in radii:
+            if not isinstance(radius, (int, float)):
+                raise ValueError(f'radii={radius}: give numbers, in grey levels of 255')
         attacks = {f'pgd_{radius:g}': dict(
-            radius=radius / 255, step_size=(step_size or radius / 4) / 255, steps=steps,
-            random_start=random_start) for radius in radii}
+            radius=radius / 255,
+            step_size=(radius / 4 if step_size is None else step_size) / 255,
+            steps=own.get('steps', 5), random_start=own.get('random_start', True))
+            for radius in radii}
     return _protocol(name, [
         Cell(cell, attack=dict(type='PGD', seed=seed, **attack))
         for cell, attack in attacks.items()])

@@ -3,6 +3,8 @@ import os.path as osp
 from collections.abc import Iterable, Mapping
 
 from mmrobust.corruptions import GROUPS, NAMES
+from mmrobust.corruptions.severities import SEVERITIES as FAMILIES
+from mmrobust.datasets.corrupted_copy import copy_settings
 
 from .base import CLEAN, Cell, Protocol, register_protocol, unknown
 
@@ -68,13 +70,21 @@ def corruption_protocol(
         complete (bool): False accepts a part of it.
 
     Raises:
-        ValueError: If the published benchmark has no class of its own.
+        ValueError: If the channel order or the family is unknown, the ready-made images were
+            made with others, or the published benchmark has no class of its own.
     """
+    for option, value, known in (('channel_order', channel_order, ('rgb', 'bgr')),
+                                 ('family', family, FAMILIES)):
+        if value not in known:
+            raise ValueError(f'unknown {option} {value!r} of {name}: choose {" or ".join(known)}.')
     if published and corrupted_root and osp.isfile(osp.join(corrupted_root, 'labels.npy')):
         data_root, corrupted_root = corrupted_root, None  # CIFAR-C as published, in arrays
     if data_root is not None and (published is None or corrupted_root is not None):
         raise ValueError(f'{name} has no use for data_root: give the folder of ready-made images '
                          f'as corrupted_root only.')
+    if corrupted_root is not None:
+        _check_copy(name, corrupted_root, dict(channel_order=channel_order, family=family,
+                                               seed=seed))
     ready_made = corrupted_root is not None or data_root is not None
     if ready_made:
         prepare = prepare[-1:]  # ready-made images are resized already: only the crop is left
@@ -91,6 +101,18 @@ def corruption_protocol(
                         type=published, data_root=data_root, corruption=type_,
                         severity=severity, **({} if complete else dict(complete=False)))))
     return Protocol(name, tuple(cells), dict(headings), summary)
+
+
+def _check_copy(name: str, root: str, wanted: dict) -> None:
+    """Make sure that ready-made images were made as the protocol would make them."""
+    made = copy_settings(root)
+    other = [f'{key}={made[key]}' for key in wanted if key in made and made[key] != wanted[key]]
+    if other:
+        raise ValueError(
+            f'the images in {root} were made with {", ".join(other)}, {name} is defined with '
+            f'{", ".join(f"{key}={wanted[key]}" for key in wanted)}: make them so with '
+            f'tools/converters/corrupt_dataset.py, or give --benchmark-options '
+            f'{" ".join(other)} to measure with these.')
 
 
 def expand_types(names: str | Iterable[str]) -> tuple[str, ...]:

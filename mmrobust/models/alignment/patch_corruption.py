@@ -63,7 +63,7 @@ class PatchCorruption(nn.Module):
 
     def __init__(self, ratio: float = 0.1, patch_size: int = 16, fill: str = 'noise'):
         super().__init__()
-        if not 0. < ratio < 1.:
+        if not isinstance(ratio, (int, float)) or not 0. < ratio < 1.:
             raise ValueError(f'ratio={ratio} is outside (0, 1): it is the share of the patches to '
                              'corrupt; the paper uses 0.1')
         if patch_size < 1:

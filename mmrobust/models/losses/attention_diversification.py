@@ -1,4 +1,5 @@
 """The attention diversification loss (ADL), without a single N x N matrix."""
+import numbers
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -103,6 +104,9 @@ class AttentionDiversificationLoss(nn.Module):
     def __init__(self, tau: float = 2., loss_weight: float = 1., variant: str = 'paper',
                  heads: str = 'mean'):
         super().__init__()
+        for name, value in (('tau', tau), ('loss_weight', loss_weight)):
+            if not isinstance(value, numbers.Real):
+                raise ValueError(f'{name}={value!r} is not a number')
         if tau < 0:
             raise ValueError(f'tau={tau}: the threshold of the attention diversification loss '
                              'cannot be negative; the paper uses 2')
