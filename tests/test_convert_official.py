@@ -25,11 +25,11 @@ needs_key_lists = pytest.mark.skipif(
     not KEY_LISTS, reason='the reference data beside the checkout is absent')
 
 
-def run_tool(monkeypatch, *args):
+def run_tool(monkeypatch, *args, expect=0):
     monkeypatch.setattr(sys, 'argv', [TOOL.name, *map(str, args)])
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(TOOL), run_name='__main__')
-    return end.value.code
+    assert end.value.code == expect
 
 
 def build(config: dict):
@@ -131,7 +131,7 @@ def test_tool_there_and_back_through_files(tmp_path, monkeypatch, capsys, suffix
     else:
         torch.save(dict(state_dict={k: v + 1 for k, v in weights.items()},
                         state_dict_ema={f'module.{k}': v for k, v in weights.items()}), source)
-    assert run_tool(monkeypatch, source, target) == 0
+    run_tool(monkeypatch, source, target)
     printed = capsys.readouterr().out
     assert 'FAN tiny_hybrid, TAP (K = 4), classification' in printed
     model_line = next(line for line in printed.splitlines() if line.startswith('model = '))
@@ -195,7 +195,7 @@ def test_dry_run_writes_nothing(tmp_path, monkeypatch, capsys):
 
 def test_tool_fails_with_one_sentence(tmp_path, monkeypatch, capsys):
     torch.save(dict(state_dict=dict(conv1=torch.ones(1))), tmp_path / 'a.pth')
-    assert run_tool(monkeypatch, tmp_path / 'a.pth', tmp_path / 'b.pth') == 1
+    run_tool(monkeypatch, tmp_path / 'a.pth', tmp_path / 'b.pth', expect=1)
     assert re.search('^ValueError: .*neither FAN nor RVT.*conv1$', capsys.readouterr().err)
     assert not (tmp_path / 'b.pth').exists()
 

@@ -116,7 +116,10 @@ class Results:
     def metric(self) -> str:
         """The metric to show: the wanted one, as far as it is there."""
         metrics = next(iter(self.cells.values()))
-        return main_metric(metrics, self._metric if self._metric in metrics else None)
+        try:
+            return main_metric(metrics, self._metric)
+        except ValueError:
+            return main_metric(metrics)
 
     def as_dict(self) -> dict:
         """The content of the file. It depends on the results only, not on when and how they

@@ -22,22 +22,24 @@ def run(main: Callable[[], None]) -> int:
     """
     try:
         main()
-    except EXPECTED as error:
-        if os.environ.get('MMROBUST_TRACEBACK'):
+    except (*EXPECTED, TypeError) as error:
+        message = _message(error)
+        if message is None or os.environ.get('MMROBUST_TRACEBACK'):
             raise
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f'{type(error).__name__}: {message}', file=sys.stderr)
-        return 1
-    except TypeError as error:
-        match = WRONG_KEY.search(str(error))
-        if match is None or os.environ.get('MMROBUST_TRACEBACK'):
-            raise
-        name, unknown, missing = match.groups()
-        problem = f"takes no '{unknown}'" if unknown else f'needs {missing}'
-        print(f'TypeError: {name} {problem}: correct the config, or --cfg-options',
-              file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return 130
     return 0
+
+
+def _message(error: Exception) -> str | None:
+    """What to say of a mistake; nothing if it is a defect."""
+    if not isinstance(error, TypeError):
+        return error.args[0] if isinstance(error, KeyError) and error.args else str(error)
+    if match := WRONG_KEY.search(str(error)):
+        name, unknown, missing = match.groups()
+        problem = f"takes no '{unknown}'" if unknown else f'needs {missing}'
+        return f'{name} {problem}: correct the config, or --cfg-options'
+    return None

@@ -35,14 +35,12 @@ class ConvNeXtBlock(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), layer_scale))
         self.conv_dw = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
         self.norm = ChannelLayerNorm(dim)
-        self.mlp = nn.Sequential()
-        self.mlp.add_module('fc1', nn.Conv2d(dim, 4 * dim, 1))
-        self.mlp.add_module('act', nn.GELU())
-        self.mlp.add_module('fc2', nn.Conv2d(4 * dim, dim, 1))
+        self.mlp = nn.ModuleDict(dict(fc1=nn.Conv2d(dim, 4 * dim, 1),
+                                      fc2=nn.Conv2d(4 * dim, dim, 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H, W)."""
-        fc1, fc2 = self.mlp.fc1, self.mlp.fc2
+        fc1, fc2 = self.mlp['fc1'], self.mlp['fc2']
         mixed = self.norm(self.conv_dw(x)).permute(0, 2, 3, 1)
         # scaling the weights saves passes over the map
         mixed = gelu_mlp(mixed, fc1.weight.flatten(1), fc1.bias,

@@ -33,7 +33,8 @@ class TokenAwareAvgPooling(nn.Module):
         if mode not in MODES:
             raise ValueError(f"unknown TAP mode '{mode}': choose one of {', '.join(MODES)}")
         if not isinstance(num_branches, int):
-            raise ValueError(f'num_branches={num_branches!r} is not a whole number')
+            raise ValueError(f'num_branches={num_branches!r} is not a whole number: the paper '
+                             'uses 4')
         if num_branches < 1:
             raise ValueError(f'num_branches={num_branches}: TAP needs at least 1 branch, '
                              'the identity; the paper uses 4')

@@ -1,5 +1,4 @@
 """The attention diversification loss (ADL), without a single N x N matrix."""
-import numbers
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -105,8 +104,9 @@ class AttentionDiversificationLoss(nn.Module):
                  heads: str = 'mean'):
         super().__init__()
         for name, value in (('tau', tau), ('loss_weight', loss_weight)):
-            if not isinstance(value, numbers.Real):
-                raise ValueError(f'{name}={value!r} is not a number')
+            if not isinstance(value, (int, float)):
+                raise ValueError(f'{name}={value!r} is not a number: the paper uses tau=2 and '
+                                 'loss_weight=1')
         if tau < 0:
             raise ValueError(f'tau={tau}: the threshold of the attention diversification loss '
                              'cannot be negative; the paper uses 2')
