@@ -54,6 +54,7 @@ setup(
         'matplotlib',
         'pillow',
         'imagecorruptions-imaug',
+        'numba',
         'safetensors',
         'tqdm',
     ],

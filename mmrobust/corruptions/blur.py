@@ -1,27 +1,28 @@
 """Blur: Gaussian, out of focus, behind glass, in motion, zooming."""
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
 
 from mmrobust.corruptions.filters import (
+    FOURIER_ERROR,
     Scale,
     centre,
-    clip,
     correlate,
     enlarge,
+    fourier,
     gaussian,
     gaussian_scale,
     is_whiter,
     motion,
     motion_kernel,
+    spectrum,
 )
-from mmrobust.corruptions.lookup import lookup
 from mmrobust.corruptions.streams import Stream
 
-_FEW = 200  # taps up to which filtering tap by tap beats the Fourier transform
-_STRIP = 1 << 16  # pixels whose indices stay in the cache
+_FEW = 130  # taps up to which filtering tap by tap beats the Fourier transform
 
 
 def gaussian_blur(image: np.ndarray, stream: Stream, sigma: float) -> np.ndarray:
@@ -33,12 +34,11 @@ def gaussian_blur(image: np.ndarray, stream: Stream, sigma: float) -> np.ndarray
 def defocus_blur(image: np.ndarray, stream: Stream, radius: float, alias: float) -> np.ndarray:
     """Filters with an antialiased disk of ``radius`` pixels."""
     kernel, scale = _disk(radius, alias)
-    if np.count_nonzero(kernel) > _FEW:
-        x = scale(image)
-        return clip(cv2.filter2D(x, -1, kernel, x))
     reach = len(kernel) // 2
     image = cv2.copyMakeBorder(image, *[reach] * 4, cv2.BORDER_REFLECT_101)
-    return correlate(image, scale, kernel)
+    if _is_small(kernel):
+        return correlate(image, scale, kernel)
+    return fourier(image, scale, reach, partial(_disk_spectrum, radius, alias))
 
 
 @lru_cache(maxsize=16)
@@ -50,7 +50,17 @@ def _disk(radius: float, alias: float) -> tuple[np.ndarray, Scale]:
     disk[disk < 1e-15] = 0  # lost in the sum, but they would cost time, as do zeros around it
     margin = np.flatnonzero(disk.any(axis=0))[0]
     disk = disk[margin:len(disk) - margin, margin:len(disk) - margin].copy()
-    return disk, Scale(np.arange(256) * disk.sum(dtype=np.float64))
+    flat = np.arange(256) * disk.sum(dtype=np.float64)
+    return disk, Scale(flat) if _is_small(disk) else Scale(flat, error=FOURIER_ERROR)
+
+
+def _is_small(kernel: np.ndarray) -> bool:
+    return np.count_nonzero(kernel) < _FEW
+
+
+@lru_cache(maxsize=16)
+def _disk_spectrum(radius: float, alias: float, shape: tuple[int, int]) -> np.ndarray:
+    return spectrum(_disk(radius, alias)[0], shape)
 
 
 def motion_blur(image: np.ndarray, stream: Stream, radius: int, sigma: float) -> np.ndarray:
@@ -95,44 +105,37 @@ def glass_blur(image: np.ndarray, stream: Stream, sigma: float, delta: int,
 def _scatter(pixels: np.ndarray, stream: Stream, delta: int) -> None:
     """Copies to each pixel, from the last to the first, one at most ``delta`` away.
 
-    A source that comes later has been overwritten by then. Instead of copying pixel after pixel,
-    whole strips are copied, the last one first; within a strip, the chains of such sources are
-    followed to their ends, all of them together.
-
     Args:
         pixels (numpy.ndarray): (H, W), changed in place.
     """
     height, width = pixels.shape
-    moves, stay = _moves(delta, width)
-    choice = _choices(stream, delta, (height - 2 * delta, width - 2 * delta))
-    edges = delta + 1, delta - 1
-    choice = cv2.copyMakeBorder(choice, *edges, *edges, cv2.BORDER_CONSTANT, value=stay)
-    flat = pixels.reshape(-1)
-    rows = max(1, _STRIP // width)
-    places = np.arange(rows * width, dtype=np.int32)
-    for top in reversed(range(0, height, rows)):
-        move = lookup(moves, choice[top:top + rows]).reshape(-1)
-        first, count = top * width, len(move)
-        source = move + places[:count]
-        later = move > 0
-        later &= source < count
-        start = np.flatnonzero(later)
-        end = source.take(start)
-        unfinished = np.flatnonzero(later.take(end))
-        while len(unfinished):
-            step = source.take(end.take(unfinished))
-            end[unfinished] = step
-            unfinished = unfinished.compress(later.take(step, mode='clip'))
-        source[start] = source.take(end)
-        source += first
-        flat[first:first + count] = flat.take(source)
+    choices = _choices(stream, delta, (height - 2 * delta, width - 2 * delta))
+    dy, dx = np.divmod(np.arange(4 * delta ** 2), 2 * delta)
+    moves = (dy - delta) * width + dx - delta
+    _compiled(_copy)(pixels.reshape(-1), choices, moves, (delta + 1) * (width + 1), width)
 
 
-@lru_cache(maxsize=16)
-def _moves(delta: int, width: int) -> tuple[np.ndarray, int]:
-    """Returns the distance in memory of each displacement, and which one is none."""
-    dy, dx = np.divmod(np.arange(256), 2 * delta)
-    return ((dy - delta) * width + dx - delta).astype(np.int32), delta * (2 * delta + 1)
+@lru_cache(maxsize=1)
+def _compiled(function: Callable) -> Callable:
+    """Compiles on first use: importing numba and compiling take a second."""
+    import numba
+    return numba.njit(nogil=True)(function)
+
+
+def _copy(pixels: np.ndarray, choices: np.ndarray, moves: np.ndarray, first: int,
+          width: int) -> None:
+    """Copies one by one, as a source that comes later has been overwritten by then.
+
+    Args:
+        pixels (numpy.ndarray): (H * width,), changed in place.
+        choices (numpy.ndarray): (h, w), for each pixel of an area the index of its move.
+        moves (numpy.ndarray): Distances of the sources in memory.
+        first (int): Where the area begins.
+    """
+    for y in range(choices.shape[0] - 1, -1, -1):
+        row = first + y * width
+        for x in range(choices.shape[1] - 1, -1, -1):
+            pixels[row + x] = pixels[row + x + moves[choices[y, x]]]
 
 
 def _choices(stream: Stream, delta: int, shape: tuple[int, int]) -> np.ndarray:

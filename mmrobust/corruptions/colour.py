@@ -26,7 +26,7 @@ def saturate(image: np.ndarray, stream: Stream, factor: float, offset: float) ->
 
 def contrast(image: np.ndarray, stream: Stream, factor: float) -> np.ndarray:
     """Moves every channel towards its mean."""
-    means = image.sum(axis=0, dtype=np.uint32).sum(axis=0) / (image[..., 0].size * 255.)
+    means = np.array(cv2.sumElems(image)[:3]) / (image[..., 0].size * 255.)
     tables = np.clip((_LEVELS[:, None] - means) * factor + means, 0, 1) * 255
     planes = [lookup(table, plane) for table, plane
               in zip(tables.T.astype(np.uint8).copy(), cv2.split(image), strict=True)]
@@ -55,15 +55,16 @@ def _recolour(image: np.ndarray, change: Callable, *parameters: float) -> np.nda
     return result
 
 
-def _recolour_strip(planes, top, bottom, slope, offset, saturation, value):
+def _recolour_strip(planes, top, bottom, slope, saturation, value):
     red, green, blue = planes
     high = cv2.max(cv2.max(red, green), blue)
     low = cv2.min(cv2.min(red, green), blue)
     middle = cv2.max(cv2.min(red, green), cv2.min(cv2.max(red, green), blue))
     extremes = pair(high, low)
-    new_high, new_low = lookup(top, high), lookup(bottom, extremes)
+    lowest = lookup(bottom, extremes)
+    new_high, new_low = lookup(top, high), lowest.astype(np.uint8)
 
-    exact = lookup(slope, extremes) * cv2.subtract(middle, low) + lookup(offset, extremes)
+    exact = lookup(slope, extremes) * cv2.subtract(middle, low) + lowest
     new_middle = exact.astype(np.uint8)
     close = np.abs(exact - np.rint(exact)) < 1e-3
     close &= (middle != low) & (middle != high)
@@ -109,7 +110,7 @@ def _middle_via_hue(planes, where, channel, extremes, saturation, value):
 
 @lru_cache(maxsize=32)
 def _recolouring(change: Callable, parameters: tuple[float, ...]):
-    """Returns tables: one indexed by the largest channel, five by the largest and the smallest."""
+    """Returns tables: one indexed by the largest channel, four by the largest and the smallest."""
     high, low = _LEVELS[:, None], np.minimum(_LEVELS, _LEVELS[:, None])
     spread = high - low
     saturation = np.divide(spread, high, out=np.zeros_like(spread), where=spread > 0)
@@ -118,5 +119,6 @@ def _recolouring(change: Callable, parameters: tuple[float, ...]):
     steps = np.maximum(np.rint(spread * 255), 1)
     slope = (255 * value * saturation / steps).astype(np.float32)
     top = (np.clip(value[:, 0], 0, 1) * 255).astype(np.uint8)
-    return (top, bottom.astype(np.uint8), slope, bottom.astype(np.float32),
-            saturation, np.ascontiguousarray(value))
+    rounded = bottom.astype(np.float32)  # but not up: both are to have the same whole part
+    bottom = np.where(rounded > bottom, np.nextafter(rounded, np.float32(0)), rounded)
+    return top, bottom, slope, saturation, np.ascontiguousarray(value)

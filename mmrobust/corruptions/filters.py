@@ -6,7 +6,7 @@ areas the smallest weight of the filter does. ``Scale`` gets both right.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import cv2
@@ -18,6 +18,8 @@ from mmrobust.corruptions.lookup import lookup
 _FOURIER = 130  # taps from which OpenCV filters float32 by Fourier transform
 _TILE = 1200  # floats of one row; as many rows as a filter is high then fit the cache
 _NEAR = 5  # levels
+_SIDE = 256  # of a tile for the Fourier transform, at most; multiples of 16 are fast
+FOURIER_ERROR = 8e-5  # of levels after it, at most
 _ROWS = 128  # filtered together: few enough for the cache, many more than their surroundings
 
 
@@ -31,12 +33,14 @@ class Scale:
         flat (numpy.ndarray): What the reference makes of areas of the 256 levels, before it
             truncates.
         white (bool): Whether to count from white.
+        error (float): How far off black may be after filtering. Other levels may be further off in
+            proportion to the level.
     """
 
-    def __init__(self, flat: np.ndarray, white: bool = False):
+    def __init__(self, flat: np.ndarray, white: bool = False, error: float = 1e-13):
         self.white = white
         levels = np.arange(255, -1, -1.) if white else np.arange(256.)
-        nudge = 8e-7 * levels + 1e-13  # more than float32 filters err, less than anyone sees
+        nudge = 8e-7 * levels + error  # more than float32 filters err, less than anyone sees
         stays = np.floor(flat) >= np.rint(flat)
         self.levels = (levels + np.where(stays != white, nudge, -nudge)).astype(np.float32)
 
@@ -53,8 +57,9 @@ class Scale:
 def is_whiter(image: np.ndarray) -> bool:
     """Whether more values are near white than near black."""
     plane = image.reshape(len(image), -1)
-    white = cv2.countNonZero(cv2.compare(plane, 255 - _NEAR, cv2.CMP_GE))
-    return white > cv2.countNonZero(cv2.compare(plane, _NEAR, cv2.CMP_LE))
+    white, grey = (cv2.countNonZero(cv2.threshold(plane, level, 1, cv2.THRESH_BINARY)[1])
+                   for level in (254 - _NEAR, _NEAR))
+    return white > plane.size - grey
 
 
 def truncate(x: np.ndarray) -> np.ndarray:
@@ -63,8 +68,8 @@ def truncate(x: np.ndarray) -> np.ndarray:
 
 
 def clip(x: np.ndarray) -> np.ndarray:
-    """Limits positive values to 255 and drops their fractions."""
-    return cv2.min(x.reshape(len(x), -1), 255).astype(np.uint8).reshape(x.shape)
+    """Limits positive values to 255 and drops their fractions; the values may be lost."""
+    return truncate(cv2.threshold(x, 255, 0, cv2.THRESH_TRUNC, x)[1])
 
 
 def strips(image: np.ndarray, pixels: int) -> Iterator[slice]:
@@ -162,8 +167,7 @@ def motion(x: np.ndarray, weights: np.ndarray, rows: np.ndarray, columns: np.nda
 def correlate(image: np.ndarray, scale: Scale, kernel: np.ndarray) -> np.ndarray:
     """Correlates where the kernel lies inside the image, tap by tap, and truncates to uint8.
 
-    For few taps that is faster than the Fourier transform that OpenCV takes for large kernels. It
-    is therefore handed the kernel in small pieces.
+    OpenCV is handed the kernel in pieces so small that it does not change to a Fourier transform.
 
     Args:
         image (numpy.ndarray): (H, W) or (H, W, C), uint8.
@@ -206,6 +210,58 @@ def _pieces(kernel: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
             top, wider = row, (start, stop)
         left, right = wider
     yield kernel[top:, left:right].copy(), top, left
+
+
+def fourier(image: np.ndarray, scale: Scale, reach: int,
+            spectrum_of: Callable[[tuple[int, int]], np.ndarray]) -> np.ndarray:
+    """Filters where the kernel lies inside the image, tile by tile, and truncates to uint8.
+
+    Args:
+        image (numpy.ndarray): (H, W, 3), uint8.
+        scale (Scale): On which to filter.
+        reach (int): How far the symmetric kernel reaches to each side.
+        spectrum_of (Callable): Returns the ``spectrum`` of the kernel for tiles of a shape.
+
+    Returns:
+        numpy.ndarray: (H - 2 reach, W - 2 reach, 3), uint8.
+    """
+    side = [min(_SIDE, 16 * cv2.getOptimalDFTSize(-(-side // 16))) for side in image.shape[:2]]
+    kernel = spectrum_of(tuple(side))
+    tile = np.zeros(side, np.float32)
+    results = []
+    for plane in cv2.split(image):
+        result = np.empty_like(plane[reach:-reach, reach:-reach])
+        for top in range(0, result.shape[0], side[0] - 2 * reach):
+            for left in range(0, result.shape[1], side[1] - 2 * reach):
+                x = scale(plane[top:top + side[0], left:left + side[1]])
+                height, width = x.shape
+                tile[:height, :width] = x
+                cv2.dft(tile, tile)
+                tile *= kernel
+                cv2.idft(tile, tile)
+                inside = tile[reach:height - reach, reach:width - reach]
+                result[top:, left:][:inside.shape[0], :inside.shape[1]] = clip(inside)
+        results.append(result)
+    return cv2.merge(results)
+
+
+def spectrum(kernel: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Returns what to multiply with the packed Fourier transform of a plane to filter it.
+
+    Args:
+        kernel (numpy.ndarray): (h, w), float32, equal to its mirror images; h and w are odd.
+        shape (tuple[int, int]): Of the plane, even.
+    """
+    height, width = kernel.shape
+    plane = np.zeros(shape, np.float32)
+    plane[:height, :width] = kernel
+    plane = np.roll(plane, (-(height // 2), -(width // 2)), axis=(0, 1))
+    packed = cv2.dft(plane, flags=cv2.DFT_SCALE)
+    # the spectrum is real; the packed transform has real and imaginary parts side by side, and in
+    # the outer columns one above the other
+    packed[:, 2:-1:2] = packed[:, 1:-1:2]
+    packed[2:-1:2, [0, -1]] = packed[1:-1:2, [0, -1]]
+    return packed
 
 
 def centre(shape: tuple[int, ...], factor: float) -> tuple[slice, slice]:

@@ -59,7 +59,7 @@ class FastStream:
     def bytes_below(self, count: int, shape: tuple[int, ...]) -> np.ndarray:
         """Returns uniformly distributed bytes smaller than ``count``."""
         if 256 % count:
-            return self.rng.integers(0, count, shape, dtype=np.uint8)
+            return lookup(_shares(count), self.bits(np.uint16, shape))
         return self.bits(np.uint8, shape) & np.uint8(count - 1)
 
     def normal(self, loc: float, scale: float, shape: tuple[int, ...]) -> np.ndarray:
@@ -81,6 +81,12 @@ class FastStream:
 @lru_cache(maxsize=16)
 def _normal_quantiles(loc: float, scale: float) -> np.ndarray:
     return (loc + scale * ndtri((np.arange(65536) + .5) / 65536)).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _shares(count: int) -> np.ndarray:
+    """Divides 65536 states among ``count`` bytes, as equally as possible."""
+    return (np.arange(65536) * count >> 16).astype(np.uint8)
 
 
 Stream = ReplayStream | FastStream

@@ -17,14 +17,15 @@ from mmrobust.corruptions.filters import (
     motion,
     motion_kernel,
     strips,
-    truncate,
 )
 from mmrobust.corruptions.lookup import lookup, pair
 from mmrobust.corruptions.streams import Stream
 
 _STRIP = 1 << 14  # pixels
+_COARSE = 16  # side up to which the plasma is a product with a matrix
 _UNIT = np.arange(256, dtype=np.float32) / np.float32(255)
 _TEXTURES = ('frost1.png', 'frost2.png', 'frost3.png', 'frost4.jpg', 'frost5.jpg')
+_TRUNCATE = np.float32(-.49998)  # to be added where OpenCV rounds
 _WATER = np.float32([175, 238, 238]) / np.float32(255)
 _MUD = np.float32([63, 42, 20]) / np.float32(255)
 
@@ -47,15 +48,19 @@ def snow(image: np.ndarray, stream: Stream, loc: float, scale: float, factor: fl
     def whiten(part: np.ndarray, flakes: np.ndarray) -> np.ndarray:
         x = lookup(_UNIT, part)
         white = cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) * 1.5 + .5
-        whitened = cv2.max(x, cv2.merge([white] * 3))
+        whitened = cv2.max(x, _three(white))
         whitened *= 1 - mix
         x *= mix
         x += whitened
         x *= 255
-        x += cv2.merge([flakes] * 3)
+        x += _three(flakes)
         return clip(x)
 
     return _by_strips(whiten, image, flakes)
+
+
+def _three(layer: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(layer, cv2.COLOR_GRAY2RGB)
 
 
 def _by_strips(function: Callable, image: np.ndarray, *layers: np.ndarray) -> np.ndarray:
@@ -125,10 +130,9 @@ def fog(image: np.ndarray, stream: Stream, amount: float, decay: float) -> np.nd
     keep = brightest / (brightest + amount)
     haze = plasma[:height, :width] - np.float32(low)
     haze *= np.float32(amount * keep * 255 / (high - low))
-    levels = np.float32(np.arange(256) * keep)
 
     def cover(part: np.ndarray, haze: np.ndarray) -> np.ndarray:
-        return truncate(cv2.add(lookup(levels, part), cv2.merge([haze] * 3)))
+        return cv2.addWeighted(part, keep, _three(haze), 1, _TRUNCATE, dtype=cv2.CV_8U)
 
     return _by_strips(cover, image, haze)
 
@@ -140,27 +144,40 @@ def _plasma(stream: Stream, size: int, decay: float) -> np.ndarray:
         size (int): Side of the map, a power of two.
         decay (float): By how much less it varies at every level.
     """
-    corners = np.zeros((1, 1), np.float32)
-    wibble = 100.
     draws = stream.uniform(0, 1, (size * size - 1,))
+    side = min(size, _COARSE)
+    first, slopes = _coarse_plasma(side, decay)
+    coarse = first + draws[:len(slopes)] @ slopes
+    return _refine(coarse.astype(np.float32).reshape(side, side), draws[len(slopes):], decay)
+
+
+@lru_cache(maxsize=16)
+def _coarse_plasma(side: int, decay: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the map for draws of 0 and its slopes: one product instead of the first levels."""
+    start = np.zeros((1, 1), np.float32)
+    units = np.eye(side * side - 1, dtype=np.float32)
+    first, *others = (_refine(start, draws, decay).reshape(-1)
+                      for draws in [0 * units[0], *units])
+    return first, np.float64(others) - first  # float64, so that every machine gets the same sum
+
+
+def _refine(corners: np.ndarray, draws: np.ndarray, decay: float) -> np.ndarray:
+    """Doubles the sides of a map as long as there are draws."""
+    wibble = 100. / decay ** math.log2(len(corners))
 
     def varied(total: np.ndarray) -> np.ndarray:
         nonlocal draws
         noise, draws = draws[:total.size].reshape(total.shape), draws[total.size:]
-        noise *= 2 * wibble
-        noise -= wibble
-        noise *= wibble
-        total *= .25
-        return np.add(total, noise, dtype=np.float32, casting='unsafe')
+        return cv2.addWeighted(total, .25, noise, 2 * wibble ** 2, -wibble ** 2, dtype=cv2.CV_32F)
 
-    while len(corners) < size:
+    while len(draws):
         count = len(corners)
         right_down = cv2.copyMakeBorder(corners, 0, 1, 0, 1, cv2.BORDER_WRAP)
         columns = right_down[:-1] + right_down[1:]
         centres = varied(columns[:, :-1] + columns[:, 1:])
         left_up = cv2.copyMakeBorder(centres, 1, 0, 1, 0, cv2.BORDER_WRAP)
         tops = varied((centres + left_up[:-1, 1:]) + (corners + right_down[:-1, 1:]))
-        lefts = varied((centres + left_up[1:, :-1]) + (corners + right_down[1:, :-1]))
+        lefts = varied((centres + left_up[1:, :-1]) + columns[:, :-1])
         finer = np.empty((count, 2, count, 2), np.float32)
         finer[:, 0] = cv2.merge([corners, tops])
         finer[:, 1] = cv2.merge([lefts, centres])
@@ -183,13 +200,11 @@ def spatter(image: np.ndarray, stream: Stream, loc: float, scale: float, sigma: 
         share = _water(layer) * np.float32(intensity)
         colour = _WATER
 
-    def splash(part: np.ndarray, share: np.ndarray) -> np.ndarray:
-        x = lookup(_UNIT, part)
+    def splash(x: np.ndarray, share: np.ndarray) -> np.ndarray:
         if mud:
-            x *= cv2.merge([1 - share] * 3)
-        x += cv2.merge([share * shade for shade in colour])
-        x *= 255
-        return clip(x)
+            x = cv2.multiply(x, _three(1 - share), dtype=cv2.CV_32F)
+        layer = cv2.merge([share * shade + _TRUNCATE for shade in 255 * colour])
+        return cv2.add(x, layer, dtype=cv2.CV_8U)
 
     return _by_strips(splash, image, share)
 

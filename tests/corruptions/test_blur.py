@@ -19,9 +19,7 @@ def scatter_one_by_one(pixels, choice, delta):
 
 
 @pytest.mark.parametrize('delta', [1, 2, 3, 4])
-@pytest.mark.parametrize('strip', [40, 1 << 16])
-def test_scatter_follows_the_order(delta, strip, monkeypatch):
-    monkeypatch.setattr(blur, '_STRIP', strip)
+def test_scatter_follows_the_order(delta):
     pixels = np.arange(37 * 41, dtype=np.uint32).reshape(37, 41)
     for seed in range(3):
         choice = blur._choices(FastStream(seed), delta, (37 - 2 * delta, 41 - 2 * delta))
@@ -88,6 +86,24 @@ def test_correlate_in_pieces_and_strips(shape):
         scale = filters.Scale(np.arange(256.), white)
         difference = filters.correlate(image, scale, kernel) - np.floor(expected)
         assert np.abs(difference).mean() < 1e-3
+
+
+@pytest.mark.parametrize('shape', [(40, 40), (90, 33), (50, 300)])
+@pytest.mark.parametrize('side', [48, 256])
+def test_fourier_in_tiles(shape, side, monkeypatch):
+    monkeypatch.setattr(filters, '_SIDE', side)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    image[:20, :20] = 255  # its inner part stays, however far away the rounding errors come from
+    x = np.abs(np.arange(-6, 7))
+    kernel = (x * x[:, None] < 9).astype(np.float32) * (12 - x)
+    kernel = (kernel + kernel.T) / (kernel + kernel.T).sum()
+    expected = correlate(image.astype(float), kernel[..., None].astype(float))[6:-6, 6:-6]
+    scale = filters.Scale(np.arange(256.), error=filters.FOURIER_ERROR)
+    filtered = filters.fourier(image, scale, 6, lambda shape: filters.spectrum(kernel, shape))
+    assert filtered.shape == expected.shape
+    assert np.abs(filtered - np.floor(expected))[8:].mean() < 1e-3
+    assert (filtered[:8, :8] == 255).all()
 
 
 @pytest.mark.parametrize('factor', [1.01, 1.19, 2.5, 3, 4.5])

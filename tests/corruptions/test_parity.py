@@ -43,6 +43,14 @@ def test_areas_of_one_colour(name, level):
         assert not differences(np.full((40, 56, 3), level, np.uint8), name, severity).any()
 
 
+@pytest.mark.parametrize('severity', [3, 4, 5])
+def test_defocused_drawing(severity):
+    """Areas of one colour beside others: the Fourier transform spreads errors over all of them."""
+    levels = np.random.default_rng(5).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    image = levels.repeat(32, axis=0).repeat(40, axis=1)
+    assert differences(image, 'defocus_blur', severity).mean() <= CLOSE['defocus_blur']
+
+
 def test_wide_image():
     image = photograph(80, 700)
     for name in ('gaussian_blur', 'motion_blur', 'fog', 'frost', 'saturate'):
