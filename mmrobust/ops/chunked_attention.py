@@ -13,7 +13,8 @@ from torch import Tensor
 
 from .backend import statistics_dtype
 
-BLOCK_ROWS = 80  # larger is faster; the buffers of so many rows are a quarter of what SDPA needs
+FORWARD_ROWS = 128  # larger is faster; with so many, backward still has the higher peak
+BACKWARD_ROWS = 80  # larger is faster; the buffers of so many are a quarter of what SDPA needs
 HEAD_GROUPS = 2  # backward goes through the heads of one block in so many steps
 BLOCK_ENTRIES = 2**19  # several whole images make a block where they are smaller than this
 GPU_BLOCK_ENTRIES = 2**25  # launches cost more than memory there
@@ -43,7 +44,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, options:
     sums = q.new_zeros(B, 2, Nk, dtype=dtype)
     inverse_norm = q.new_empty(B, Nq, dtype=dtype)
     level, column_level = options.levels(h, Nk, dtype)
-    n, R = _block_shape(B, h, Nq, Nk, q.device)
+    n, R = _block_shape(B, h, Nq, Nk, q.device, FORWARD_ROWS)
     scratch = _Scratch(q, dtype, attention=n * h * R * Nk, product=n * h * R * dv,
                        total=n * R * Nk, kept=n * R * Nk)
     for images in _slices(B, n):
@@ -55,7 +56,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, options:
             torch.softmax(attention, -1, out=attention)
             product = _transposed_product(attention, flat_v, scratch)
             out[images, :, rows] = product.unflatten(0, (-1, h))
-            total = _sum_over_heads(attention, h, scratch)  # (images, rows, Nk)
+            total = _sum_over_heads(attention, h, scratch, 'total')  # (images, rows, Nk)
             kept = torch.threshold(total, level, 0, out=scratch('kept', *total.shape))
             inverse = torch.linalg.vector_norm(kept, dim=-1).reciprocal_()
             inverse.masked_fill_(inverse.isinf(), 0)  # rows that keep no entry
@@ -82,10 +83,10 @@ def backward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, saved, 
     grad_v = q.new_empty(B, h, dv, Nk, dtype=dtype)
     grad_mask = torch.zeros_like(mask) if needs_mask else None
     levels = options.levels(h, Nk, dtype)
-    n, R = _block_shape(B, h, Nq, Nk, q.device)
+    n, R = _block_shape(B, h, Nq, Nk, q.device, BACKWARD_ROWS)
     group = n * h if n > 1 else -(-h // HEAD_GROUPS)
     scratch = _Scratch(q, dtype, attention=n * h * R * Nk, grad=group * R * Nk,
-                       product=group * R * d, total=n * R * Nk, kept=n * R * Nk)
+                       product=group * R * d, kept=n * R * Nk)
     for images in _slices(B, n):
         flat_q, flat_k, flat_v, flat_grad = (_flat(x, images, dtype) for x in (q, k, v, grad_out))
         sum_k, sum_v = grad_k[images].flatten(0, 1), grad_v[images].flatten(0, 1)
@@ -97,23 +98,23 @@ def backward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, saved, 
                 attention.unflatten(0, (-1, h)).mul_(mask[:, rows])
             torch.softmax(attention, -1, out=attention)
             _bmm(row_grad.mT, attention, sum_v, beta=accumulate)
-            total = _sum_over_heads(attention, h, scratch)
+            total = _sum_over_heads(attention, h, scratch, 'grad')  # which is not needed before
             shared = _statistics_gradient(total, inverse_norm[images, rows], grad_sums[images],
                                           levels, scratch)
             for heads in _slices(n * h, group):  # of all images, where they are several
                 weights = attention[heads]
                 grad = _bmm(row_grad[heads], flat_v[heads].mT, scratch('grad', *weights.shape))
-                grad.unflatten(0, (len(total), -1)).add_(shared[:, None])
+                grad.unflatten(0, (len(shared), -1)).add_(shared[:, None])
                 torch.ops.aten._softmax_backward_data.out(grad, weights, -1, dtype,
                                                           grad_input=grad)
                 if mask is not None:
                     if needs_mask:
-                        product = logits[heads].mul_(grad).unflatten(0, (len(total), -1))
+                        product = logits[heads].mul_(grad).unflatten(0, (len(shared), -1))
                         grad_mask[heads, rows] += product.sum(0)
-                    grad.unflatten(0, (len(total), -1)).mul_(mask[heads, rows])
+                    grad.unflatten(0, (len(shared), -1)).mul_(mask[heads, rows])
                 _bmm(row_q[heads].mT, grad, sum_k[heads], alpha=options.scale, beta=accumulate)
                 product = _transposed_product(grad, flat_k[heads], scratch).mul_(options.scale)
-                grad_q[images, heads, rows] = product.unflatten(0, (len(total), -1))
+                grad_q[images, heads, rows] = product.unflatten(0, (len(shared), -1))
     return (grad_q, grad_k.mT.to(k.dtype), grad_v.mT.to(v.dtype),
             grad_mask.to(logit_mask.dtype) if needs_mask else None)
 
@@ -136,11 +137,11 @@ def _statistics_gradient(total: Tensor, inverse: Tensor, grad_sums: Tensor,
     return grad
 
 
-def _block_shape(batch: int, heads: int, rows: int, keys: int, device: torch.device
-                 ) -> tuple[int, int]:
+def _block_shape(batch: int, heads: int, rows: int, keys: int, device: torch.device,
+                 cpu_rows: int) -> tuple[int, int]:
     """Images and rows of a block; all rows, where it is several images."""
     if device.type == 'cpu':
-        limit, step = BLOCK_ENTRIES, BLOCK_ROWS
+        limit, step = BLOCK_ENTRIES, cpu_rows
     else:
         limit, step = GPU_BLOCK_ENTRIES, max(1, GPU_BLOCK_ENTRIES // (heads * keys))
     images = max(1, min(batch, limit // (heads * rows * keys)))
@@ -186,7 +187,7 @@ def _transposed_product(a: Tensor, b: Tensor, scratch: _Scratch) -> Tensor:
     return _bmm(b.mT, a.mT, scratch('product', len(a), b.shape[2], a.shape[1])).mT
 
 
-def _sum_over_heads(attention: Tensor, heads: int, scratch: _Scratch) -> Tensor:
+def _sum_over_heads(attention: Tensor, heads: int, scratch: _Scratch, name: str) -> Tensor:
     attention = attention.unflatten(0, (-1, heads))  # (images, h, rows, Nk)
-    total = scratch('total', len(attention), *attention.shape[2:])
+    total = scratch(name, len(attention), *attention.shape[2:])
     return torch.sum(attention, 1, out=total)

@@ -66,7 +66,8 @@ def test_agrees_with_dense(dtype, tolerance):
         tensors = inputs(**shape, dtype=dtype)
         assume(not on_the_edge(tensors, options, 1e-4))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(chunked_attention, 'BLOCK_ROWS', blocks[0])
+            patch.setattr(chunked_attention, 'FORWARD_ROWS', blocks[0] + 1)
+            patch.setattr(chunked_attention, 'BACKWARD_ROWS', blocks[0])
             patch.setattr(chunked_attention, 'BLOCK_ENTRIES', blocks[1])
             ours = run(diverse_attention, tensors, **options)
             our_gradients = gradients(ours, tensors)
@@ -86,7 +87,8 @@ def test_agrees_with_dense(dtype, tolerance):
 @pytest.mark.parametrize('shape', [
     dict(Nq=9, Nk=5), dict(Nq=4, Nk=8, dv=6, masked=True), dict(B=1, h=1)])
 def test_gradcheck(shape, options, monkeypatch):
-    monkeypatch.setattr(chunked_attention, 'BLOCK_ROWS', 3)
+    monkeypatch.setattr(chunked_attention, 'FORWARD_ROWS', 4)
+    monkeypatch.setattr(chunked_attention, 'BACKWARD_ROWS', 3)
     monkeypatch.setattr(chunked_attention, 'BLOCK_ENTRIES', 1)
     tensors = inputs(**shape)
     assert torch.autograd.gradcheck(lambda *t: run(diverse_attention, t, **options), tensors)
