@@ -12,6 +12,7 @@ from mmrobust.apis import load_config
 from mmrobust.models.layers import tap
 from mmrobust.models.losses import attention_diversification
 from mmrobust.ops.dense import dense_diverse_attention, dense_token_aware_avg_pool
+from mmrobust.utils.allocator import keep_freed_memory
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 CASES = {  # config, checkpointing, dense formulation
@@ -34,6 +35,8 @@ def build(case: str, device: str) -> torch.nn.Module:
 def make_step(case: str, batch: int, size: int, part: str, device: str, dtype: str,
               warm_up: bool = False):
     """A step on random images; of the backbone alone, or of the whole model with its losses."""
+    if device == 'cpu':
+        keep_freed_memory()  # as in training
     batch, size = (1, 64) if warm_up else (batch, size)
     model = build(case, device)
     images = torch.randn(batch, 3, size, size, device=device)

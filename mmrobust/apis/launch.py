@@ -8,6 +8,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmrobust.checkpoints import guard_loading
+from mmrobust.utils.allocator import keep_freed_memory
 
 from .config import adapt_to_cpu, missing_inputs
 
@@ -62,6 +63,7 @@ def build_runner(cfg: Config, phases: tuple[str, ...], trust: bool = False) -> R
         raise FileNotFoundError('; '.join(problems))
     guard_loading(trust)
     if not torch.cuda.is_available():
+        keep_freed_memory()
         adapt_to_cpu(cfg)
         if cfg.get('launcher', 'none') == 'pytorch' and not torch_dist.is_initialized():
             torch_dist.init_process_group('gloo')
