@@ -13,9 +13,9 @@ from torch import Tensor
 
 from .backend import statistics_dtype
 
-FORWARD_ROWS = 128  # larger is faster; with so many, backward still has the higher peak
+FORWARD_ROWS = 256  # larger is faster; with so many, backward still has the higher peak
 BACKWARD_ROWS = 80  # larger is faster; the buffers of so many are a quarter of what SDPA needs
-HEAD_GROUPS = 2  # backward goes through the heads of one block in so many steps
+STEP_ENTRIES = 2**20  # of the attention of those heads of one block that are treated together
 BLOCK_ENTRIES = 2**19  # several whole images make a block where they are smaller than this
 GPU_BLOCK_ENTRIES = 2**25  # launches cost more than memory there
 
@@ -45,18 +45,26 @@ def forward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, options:
     inverse_norm = q.new_empty(B, Nq, dtype=dtype)
     level, column_level = options.levels(h, Nk, dtype)
     n, R = _block_shape(B, h, Nq, Nk, q.device, FORWARD_ROWS)
-    scratch = _Scratch(q, dtype, attention=n * h * R * Nk, product=n * h * R * dv,
+    group = n * h if n > 1 else _heads_per_step(h, R * Nk, q.device, least=2)
+    scratch = _Scratch(q, dtype, attention=group * R * Nk, product=group * R * dv,
                        total=n * R * Nk, kept=n * R * Nk)
     for images in _slices(B, n):
+        count = images.stop - images.start
         flat_q, flat_k, flat_v = (_flat(x, images, dtype) for x in (q, k, v))
         for rows in _slices(Nq, R):
-            attention = _logits(flat_q[:, rows], flat_k, options.scale, scratch)
-            if mask is not None:
-                attention.unflatten(0, (-1, h)).mul_(mask[:, rows])
-            torch.softmax(attention, -1, out=attention)
-            product = _transposed_product(attention, flat_v, scratch)
-            out[images, :, rows] = product.unflatten(0, (-1, h))
-            total = _sum_over_heads(attention, h, scratch, 'total')  # (images, rows, Nk)
+            total = scratch('total', count, rows.stop - rows.start, Nk)
+            for heads in _slices(n * h, group):  # of all images, where they are several
+                attention = _logits(flat_q[heads, rows], flat_k[heads], options.scale, scratch)
+                if mask is not None:
+                    attention.unflatten(0, (count, -1)).mul_(mask[heads, rows])
+                torch.softmax(attention, -1, out=attention)
+                product = _transposed_product(attention, flat_v[heads], scratch)
+                out[images, heads, rows] = product.unflatten(0, (count, -1))
+                attention = attention.unflatten(0, (count, -1))
+                if heads.start:
+                    total += torch.sum(attention, 1, out=scratch('kept', *total.shape))
+                else:
+                    torch.sum(attention, 1, out=total)
             kept = torch.threshold(total, level, 0, out=scratch('kept', *total.shape))
             inverse = torch.linalg.vector_norm(kept, dim=-1).reciprocal_()
             inverse.masked_fill_(inverse.isinf(), 0)  # rows that keep no entry
@@ -84,10 +92,11 @@ def backward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, saved, 
     grad_mask = torch.zeros_like(mask) if needs_mask else None
     levels = options.levels(h, Nk, dtype)
     n, R = _block_shape(B, h, Nq, Nk, q.device, BACKWARD_ROWS)
-    group = n * h if n > 1 else -(-h // HEAD_GROUPS)
+    group = n * h if n > 1 else _heads_per_step(h, R * Nk, q.device, least=-(-h // 2))
     scratch = _Scratch(q, dtype, attention=n * h * R * Nk, grad=group * R * Nk,
                        product=group * R * d, kept=n * R * Nk)
     for images in _slices(B, n):
+        count = images.stop - images.start
         flat_q, flat_k, flat_v, flat_grad = (_flat(x, images, dtype) for x in (q, k, v, grad_out))
         sum_k, sum_v = grad_k[images].flatten(0, 1), grad_v[images].flatten(0, 1)
         for rows in _slices(Nq, R):
@@ -98,23 +107,24 @@ def backward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, saved, 
                 attention.unflatten(0, (-1, h)).mul_(mask[:, rows])
             torch.softmax(attention, -1, out=attention)
             _bmm(row_grad.mT, attention, sum_v, beta=accumulate)
-            total = _sum_over_heads(attention, h, scratch, 'grad')  # which is not needed before
+            total = torch.sum(attention.unflatten(0, (count, h)), 1,
+                              out=scratch('grad', count, *attention.shape[1:]))  # not needed before
             shared = _statistics_gradient(total, inverse_norm[images, rows], grad_sums[images],
                                           levels, scratch)
-            for heads in _slices(n * h, group):  # of all images, where they are several
+            for heads in _slices(n * h, group):
                 weights = attention[heads]
                 grad = _bmm(row_grad[heads], flat_v[heads].mT, scratch('grad', *weights.shape))
-                grad.unflatten(0, (len(shared), -1)).add_(shared[:, None])
+                grad.unflatten(0, (count, -1)).add_(shared[:, None])
                 torch.ops.aten._softmax_backward_data.out(grad, weights, -1, dtype,
                                                           grad_input=grad)
                 if mask is not None:
                     if needs_mask:
-                        product = logits[heads].mul_(grad).unflatten(0, (len(shared), -1))
+                        product = logits[heads].mul_(grad).unflatten(0, (count, -1))
                         grad_mask[heads, rows] += product.sum(0)
-                    grad.unflatten(0, (len(shared), -1)).mul_(mask[heads, rows])
+                    grad.unflatten(0, (count, -1)).mul_(mask[heads, rows])
                 _bmm(row_q[heads].mT, grad, sum_k[heads], alpha=options.scale, beta=accumulate)
                 product = _transposed_product(grad, flat_k[heads], scratch).mul_(options.scale)
-                grad_q[images, heads, rows] = product.unflatten(0, (len(shared), -1))
+                grad_q[images, heads, rows] = product.unflatten(0, (count, -1))
     return (grad_q, grad_k.mT.to(k.dtype), grad_v.mT.to(v.dtype),
             grad_mask.to(logit_mask.dtype) if needs_mask else None)
 
@@ -146,6 +156,13 @@ def _block_shape(batch: int, heads: int, rows: int, keys: int, device: torch.dev
         limit, step = GPU_BLOCK_ENTRIES, max(1, GPU_BLOCK_ENTRIES // (heads * keys))
     images = max(1, min(batch, limit // (heads * rows * keys)))
     return images, rows if images > 1 else min(rows, step)
+
+
+def _heads_per_step(heads: int, entries: int, device: torch.device, least: int) -> int:
+    """How many heads of one block to treat together, of so many entries each."""
+    limit = STEP_ENTRIES if device.type == 'cpu' else GPU_BLOCK_ENTRIES
+    steps = min(-(-heads * entries // limit), heads // min(least, heads))
+    return -(-heads // steps)
 
 
 def _slices(length: int, step: int) -> list[slice]:
@@ -186,8 +203,3 @@ def _transposed_product(a: Tensor, b: Tensor, scratch: _Scratch) -> Tensor:
     """a @ b, whose few rows lie last in memory."""
     return _bmm(b.mT, a.mT, scratch('product', len(a), b.shape[2], a.shape[1])).mT
 
-
-def _sum_over_heads(attention: Tensor, heads: int, scratch: _Scratch, name: str) -> Tensor:
-    attention = attention.unflatten(0, (-1, heads))  # (images, h, rows, Nk)
-    total = scratch(name, len(attention), *attention.shape[2:])
-    return torch.sum(attention, 1, out=total)
