@@ -1,13 +1,26 @@
 """Fixtures shared by the whole suite."""
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.registry import DefaultScope
 
 import mmrobust  # noqa: F401  registers everything
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+torch.manual_seed(0)  # models that are built while tests are collected
+
+
+@pytest.fixture(autouse=True)
+def same_draws():
+    """Every run of a test draws the same numbers."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
 
 
 @pytest.fixture(autouse=True)

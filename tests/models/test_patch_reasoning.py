@@ -29,6 +29,8 @@ def test_trains_on_any_grid(model):
     assert all(p.grad is not None for p in model.parameters())
     # a patch is read together with its neighbours
     block = model.blocks[0] if isinstance(model, FAN) else model.transformers[0]['blocks'][0]
+    layer = block.attn.patch_reasoning
+    torch.nn.init.constant_(layer[0].bias, 10)  # every ReLU is open
     x = torch.rand(1, 12, 16, requires_grad=True)
-    block.attn.patch_reasoning(x, (3, 4))[0, 0].sum().backward()
+    layer(x, (3, 4))[0, 0].sum().backward()
     assert x.grad.abs().sum(-1).nonzero()[:, 1].tolist() == [0, 1, 4, 5]
