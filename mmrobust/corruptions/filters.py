@@ -251,6 +251,9 @@ def spectrum(kernel: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     Args:
         kernel (numpy.ndarray): (h, w), float32, equal to its mirror images; h and w are odd.
         shape (tuple[int, int]): Of the plane, even.
+
+    Returns:
+        numpy.ndarray: float32, of that shape; the inverse transform needs no scaling any more.
     """
     height, width = kernel.shape
     plane = np.zeros(shape, np.float32)

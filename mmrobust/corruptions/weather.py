@@ -60,6 +60,7 @@ def snow(image: np.ndarray, stream: Stream, loc: float, scale: float, factor: fl
 
 
 def _three(layer: np.ndarray) -> np.ndarray:
+    """Repeats a layer for every channel: (H, W) to (H, W, 3), twice as fast as merging."""
     return cv2.cvtColor(layer, cv2.COLOR_GRAY2RGB)
 
 
@@ -153,7 +154,12 @@ def _plasma(stream: Stream, size: int, decay: float) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _coarse_plasma(side: int, decay: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the map for draws of 0 and its slopes: one product instead of the first levels."""
+    """Returns what takes the place of the first levels: the map is linear in its n draws.
+
+    Returns:
+        tuple[numpy.ndarray, numpy.ndarray]: The map for draws of 0, (n + 1,), and by how much each
+        draw raises it, (n, n + 1), where n + 1 is side * side.
+    """
     start = np.zeros((1, 1), np.float32)
     units = np.eye(side * side - 1, dtype=np.float32)
     first, *others = (_refine(start, draws, decay).reshape(-1)
@@ -162,7 +168,13 @@ def _coarse_plasma(side: int, decay: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _refine(corners: np.ndarray, draws: np.ndarray, decay: float) -> np.ndarray:
-    """Doubles the sides of a map as long as there are draws."""
+    """Doubles the sides of a map as long as there are draws.
+
+    Args:
+        corners (numpy.ndarray): (N, N), float32, the map so far.
+        draws (numpy.ndarray): M * M - N * N numbers in 0..1, for the map of M x M.
+        decay (float): By how much less it varies at every level.
+    """
     wibble = 100. / decay ** math.log2(len(corners))
 
     def varied(total: np.ndarray) -> np.ndarray:

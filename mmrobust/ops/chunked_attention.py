@@ -45,7 +45,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, options:
     inverse_norm = q.new_empty(B, Nq, dtype=dtype)
     level, column_level = options.levels(h, Nk, dtype)
     n, R = _block_shape(B, h, Nq, Nk, q.device, FORWARD_ROWS)
-    group = n * h if n > 1 else _heads_per_step(h, R * Nk, q.device, least=2)
+    group = _heads_per_step(n, h, R * Nk, q.device, least=2)
     scratch = _Scratch(q, dtype, attention=group * R * Nk, product=group * R * dv,
                        total=n * R * Nk, kept=n * R * Nk)
     for images in _slices(B, n):
@@ -53,7 +53,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, options:
         flat_q, flat_k, flat_v = (_flat(x, images, dtype) for x in (q, k, v))
         for rows in _slices(Nq, R):
             total = scratch('total', count, rows.stop - rows.start, Nk)
-            for heads in _slices(n * h, group):  # of all images, where they are several
+            for heads in _slices(n * h, group):
                 attention = _logits(flat_q[heads, rows], flat_k[heads], options.scale, scratch)
                 if mask is not None:
                     attention.unflatten(0, (count, -1)).mul_(mask[heads, rows])
@@ -92,7 +92,7 @@ def backward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, saved, 
     grad_mask = torch.zeros_like(mask) if needs_mask else None
     levels = options.levels(h, Nk, dtype)
     n, R = _block_shape(B, h, Nq, Nk, q.device, BACKWARD_ROWS)
-    group = n * h if n > 1 else _heads_per_step(h, R * Nk, q.device, least=-(-h // 2))
+    group = _heads_per_step(n, h, R * Nk, q.device, least=-(-h // 2))
     scratch = _Scratch(q, dtype, attention=n * h * R * Nk, grad=group * R * Nk,
                        product=group * R * d, kept=n * R * Nk)
     for images in _slices(B, n):
@@ -158,8 +158,14 @@ def _block_shape(batch: int, heads: int, rows: int, keys: int, device: torch.dev
     return images, rows if images > 1 else min(rows, step)
 
 
-def _heads_per_step(heads: int, entries: int, device: torch.device, least: int) -> int:
-    """How many heads of one block to treat together, of so many entries each."""
+def _heads_per_step(images: int, heads: int, entries: int, device: torch.device, least: int
+                    ) -> int:
+    """How many heads of one block to treat together, of so many entries each.
+
+    All of them where the block is several images, for these are small.
+    """
+    if images > 1:
+        return images * heads
     limit = STEP_ENTRIES if device.type == 'cpu' else GPU_BLOCK_ENTRIES
     steps = min(-(-heads * entries // limit), heads // min(least, heads))
     return -(-heads // steps)
@@ -202,4 +208,3 @@ def _logits(q: Tensor, k: Tensor, scale: float, scratch: _Scratch) -> Tensor:
 def _transposed_product(a: Tensor, b: Tensor, scratch: _Scratch) -> Tensor:
     """a @ b, whose few rows lie last in memory."""
     return _bmm(b.mT, a.mT, scratch('product', len(a), b.shape[2], a.shape[1])).mT
-

@@ -204,7 +204,7 @@ def check_learns(model: nn.Module, x: Tensor, samples: list, names: tuple[str, .
     """A few steps on one batch reduce the sum of the losses."""
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-3)
     history = []
-    for _ in range(12):
+    for _ in range(5):
         losses = {k: v for k, v in model.loss(x, samples).items() if 'loss' in k}
         assert set(names) <= losses.keys()
         total = sum(losses.values())
@@ -212,4 +212,4 @@ def check_learns(model: nn.Module, x: Tensor, samples: list, names: tuple[str, .
         total.backward()
         optimizer.step()
         history.append(total.item())
-    assert sum(history[-3:]) / 3 < history[0]
+    assert history[-1] < history[0]
