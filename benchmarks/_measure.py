@@ -78,6 +78,12 @@ def _status_bytes(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
+def size(text: str) -> tuple[int, int]:
+    """'2x512' as (2, 512), for argparse, which words the ValueError."""
+    first, second = map(int, text.split('x'))
+    return first, second
+
+
 def table(header: list[str], rows: list[list[str]]) -> str:
     """Aligned text columns."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]

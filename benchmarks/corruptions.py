@@ -15,6 +15,7 @@ import time
 for variable in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
     os.environ[variable] = '1'
 
+import _measure  # noqa: E402
 import cv2  # noqa: E402
 import imagecorruptions  # noqa: E402
 import numpy as np  # noqa: E402
@@ -81,8 +82,8 @@ def measure(image: np.ndarray, quick: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--sizes', nargs='+', default=['2048x1024', '224x224'],
-                        metavar='WIDTHxHEIGHT')
+    parser.add_argument('--sizes', type=_measure.size, nargs='+',
+                        default=[(2048, 1024), (224, 224)], metavar='WIDTHxHEIGHT')
     parser.add_argument('--image', help='a picture to corrupt, scaled to the sizes')
     parser.add_argument('--quick', action='store_true', help='only every second severity')
     args = parser.parse_args()
@@ -90,8 +91,7 @@ def main() -> None:
     picture = args.image and cv2.imread(args.image)
     if args.image and picture is None:
         raise SystemExit(f'{args.image} cannot be read as an image.')
-    for size in args.sizes:
-        width, height = map(int, size.split('x'))
+    for width, height in args.sizes:
         image = scene(width, height) if picture is None else cv2.resize(
             cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), (width, height))
         measure(image, args.quick)

@@ -71,8 +71,8 @@ def make_step(case: str, batch: int, size: int, part: str, device: str, dtype: s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--sizes', nargs='+', default=['2x512', '1x1024'],
-                        help='images x side in pixels')
+    parser.add_argument('--sizes', type=_measure.size, nargs='+', default=[(2, 512), (1, 1024)],
+                        help='images x side in pixels, such as 2x512')
     parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES))
     parser.add_argument('--part', choices=['model', 'backbone'], default='model')
     parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
@@ -83,11 +83,11 @@ def main() -> None:
     parser.add_argument('--json', help='stores the figures')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    sizes = {size: (*map(int, size.split('x')), args.part, args.device, args.dtype)
-             for size in args.sizes}
+    sizes = {f'{batch}x{side}': (batch, side, args.part, args.device, args.dtype)
+             for batch, side in args.sizes}
     records = _measure.compare(
         sizes, args.cases, args.cases[0], make_step, args.device, args.threads,
-        skip=lambda case, batch, size, *_: CASES[case][2] and size > args.dense_limit)
+        skip=lambda case, batch, side, *_: CASES[case][2] and side > args.dense_limit)
     if args.json:
         Path(args.json).write_text(json.dumps(records, indent=1))
 

@@ -16,7 +16,8 @@ from .backend import statistics_dtype
 FORWARD_ROWS = 256  # larger is faster; with so many, backward still has the higher peak
 BACKWARD_ROWS = 80  # larger is faster; the buffers of so many are a quarter of what SDPA needs
 STEP_ENTRIES = 2**20  # of the attention of those heads of one block that are treated together
-BLOCK_ENTRIES = 2**19  # several whole images make a block where they are smaller than this
+IMAGE_ENTRIES = 2**19  # an image of at most so many makes one block
+IMAGES_ENTRIES = 2**17  # several images make one block where they have no more together
 GPU_BLOCK_ENTRIES = 2**25  # launches cost more than memory there
 
 
@@ -149,13 +150,16 @@ def _statistics_gradient(total: Tensor, inverse: Tensor, grad_sums: Tensor,
 
 def _block_shape(batch: int, heads: int, rows: int, keys: int, device: torch.device,
                  cpu_rows: int) -> tuple[int, int]:
-    """Images and rows of a block; all rows, where it is several images."""
+    """Images and rows of a block; all rows, where they are few."""
     if device.type == 'cpu':
-        limit, step = BLOCK_ENTRIES, cpu_rows
+        one, several, step = IMAGE_ENTRIES, IMAGES_ENTRIES, cpu_rows
     else:
-        limit, step = GPU_BLOCK_ENTRIES, max(1, GPU_BLOCK_ENTRIES // (heads * keys))
-    images = max(1, min(batch, limit // (heads * rows * keys)))
-    return images, rows if images > 1 else min(rows, step)
+        one = several = GPU_BLOCK_ENTRIES
+        step = max(1, GPU_BLOCK_ENTRIES // (heads * keys))
+    entries = heads * rows * keys
+    if entries > one:
+        return 1, min(rows, step)
+    return max(1, min(batch, several // entries)), rows
 
 
 def _heads_per_step(images: int, heads: int, entries: int, device: torch.device, least: int

@@ -3,7 +3,8 @@ import ctypes
 
 # from malloc.h of the GNU C library
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST = 2**31 - 1  # bytes; the parameters are ints
+_NEVER = 2**31 - 1  # bytes; the parameters are ints
+LARGEST_KEPT = 80 * 2**20  # bytes; larger ones would leave gaps that nothing else fits
 
 
 def keep_freed_memory() -> bool:
@@ -11,6 +12,8 @@ def keep_freed_memory() -> bool:
 
     A training step on the CPU allocates and frees gigabytes. By default the GNU C library hands
     every large piece back at once, and the system clears each page anew when it is used again.
+    Tensors of more than :data:`LARGEST_KEPT` bytes are still returned: keeping them as well made
+    a step of FAN-B at 1024 x 1024 need a gigabyte more.
 
     Returns:
         bool: Whether the C library has these settings; other libraries are left alone.
@@ -19,5 +22,4 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    return all(mallopt(parameter, _LARGEST)
-               for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD))
+    return bool(mallopt(_M_MMAP_THRESHOLD, LARGEST_KEPT) and mallopt(_M_TRIM_THRESHOLD, _NEVER))

@@ -62,15 +62,17 @@ def test_agrees_with_dense(dtype, tolerance):
 
     @settings(max_examples=60, deadline=None)
     @given(shapes, variants, st.sampled_from([
-        (4, 1, 1), (7, 500, 200), (5, 1, 2**20), (32, 2**19, 2**20)]))
+        (4, 1, 1, 1), (7, 500, 500, 200), (5, 1, 1, 2**20), (6, 2**19, 1, 100),
+        (32, 2**19, 2**19, 2**20)]))
     def check(shape, options, blocks):
         tensors = inputs(**shape, dtype=dtype)
         assume(not on_the_edge(tensors, options, 1e-4))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(chunked_attention, 'FORWARD_ROWS', blocks[0] + 1)
             patch.setattr(chunked_attention, 'BACKWARD_ROWS', blocks[0])
-            patch.setattr(chunked_attention, 'BLOCK_ENTRIES', blocks[1])
-            patch.setattr(chunked_attention, 'STEP_ENTRIES', blocks[2])
+            patch.setattr(chunked_attention, 'IMAGE_ENTRIES', blocks[1])
+            patch.setattr(chunked_attention, 'IMAGES_ENTRIES', blocks[2])
+            patch.setattr(chunked_attention, 'STEP_ENTRIES', blocks[3])
             ours = run(diverse_attention, tensors, **options)
             our_gradients = gradients(ours, tensors)
         exact = [t.detach().double().requires_grad_() for t in tensors]
@@ -91,7 +93,7 @@ def test_agrees_with_dense(dtype, tolerance):
 def test_gradcheck(shape, options, monkeypatch):
     monkeypatch.setattr(chunked_attention, 'FORWARD_ROWS', 4)
     monkeypatch.setattr(chunked_attention, 'BACKWARD_ROWS', 3)
-    monkeypatch.setattr(chunked_attention, 'BLOCK_ENTRIES', 1)
+    monkeypatch.setattr(chunked_attention, 'IMAGE_ENTRIES', 1)
     monkeypatch.setattr(chunked_attention, 'STEP_ENTRIES', 1)
     tensors = inputs(**shape)
     assert torch.autograd.gradcheck(lambda *t: run(diverse_attention, t, **options), tensors)

@@ -44,14 +44,14 @@ class MLPDecodeHead(BaseDecodeHead):
         conv = self.fusion_conv.conv
         # one (channels, channels) block of the fusion for each map, the coarsest map's first
         blocks = conv.weight.flatten(1).chunk(len(maps), dim=1)[::-1]
-        fused = 0
+        fused = None
         for x, linear, block in zip(maps, self.linears, blocks, strict=True):
             weight = (block @ linear.weight)[..., None, None]
             x = F.conv2d(x, weight, block @ linear.bias)
             if x.shape[2:] != maps[0].shape[2:]:
                 x = F.interpolate(x, maps[0].shape[2:], mode='bilinear',
                                   align_corners=self.align_corners)
-            fused = fused + x
+            fused = x if fused is None else fused.add_(x)
         if conv.bias is not None:  # where the config asks for no normalisation
             fused = fused + conv.bias[:, None, None]
         else:
