@@ -14,7 +14,7 @@ from torch import Tensor
 from .backend import statistics_dtype
 
 FORWARD_ROWS = 256  # larger is faster; with so many, backward still has the higher peak
-BACKWARD_ROWS = 80  # larger is faster; the buffers of so many are a quarter of what SDPA needs
+BACKWARD_ROWS = 80  # of one image: buffers of a quarter of what SDPA needs
 STEP_ENTRIES = 2**20  # of the attention of those heads of one block that are treated together
 IMAGE_ENTRIES = 2**19  # an image of at most so many makes one block
 IMAGES_ENTRIES = 2**17  # several images make one block where they have no more together
@@ -92,7 +92,8 @@ def backward(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None, saved, 
     grad_v = q.new_empty(B, h, dv, Nk, dtype=dtype)
     grad_mask = torch.zeros_like(mask) if needs_mask else None
     levels = options.levels(h, Nk, dtype)
-    n, R = _block_shape(B, h, Nq, Nk, q.device, BACKWARD_ROWS)
+    # a further image raises SDPA's needs, so that blocks may be longer at the same ratio
+    n, R = _block_shape(B, h, Nq, Nk, q.device, min((B + 1) * BACKWARD_ROWS // 2, FORWARD_ROWS))
     group = _heads_per_step(n, h, R * Nk, q.device, least=-(-h // 2))
     scratch = _Scratch(q, dtype, attention=n * h * R * Nk, grad=group * R * Nk,
                        product=group * R * d, kept=n * R * Nk)
