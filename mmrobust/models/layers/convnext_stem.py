@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmrobust.ops import gelu_mlp
+from mmrobust.ops import depthwise_conv2d, gelu_mlp
 
 from .checkpoint import checkpoint
 
@@ -41,7 +41,8 @@ class ConvNeXtBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H, W)."""
         fc1, fc2 = self.mlp['fc1'], self.mlp['fc2']
-        mixed = self.norm(self.conv_dw(x)).permute(0, 2, 3, 1)
+        mixed = depthwise_conv2d(x, self.conv_dw.weight, self.conv_dw.bias)
+        mixed = self.norm(mixed).permute(0, 2, 3, 1)
         # scaling the weights saves passes over the map
         mixed = gelu_mlp(mixed, fc1.weight.flatten(1), fc1.bias,
                          self.gamma[:, None] * fc2.weight.flatten(1), self.gamma * fc2.bias)
