@@ -53,6 +53,8 @@ class CorruptionTestLoop(TestLoop):
         ValueError: If a name, an option or a severity is unknown.
         FileNotFoundError: If the ready-made images of a cell are missing.
         ResultsMismatchError: If the results file belongs to other weights or settings.
+
+    An attack that cannot work on the model or its data says so before the first cell.
     """
 
     def __init__(self,
@@ -102,6 +104,7 @@ class CorruptionTestLoop(TestLoop):
         self.runner.logger.info(
             f'{self.protocol.name}: {finished} of {len(self.protocol.selected)} cells are '
             f'finished, results in {self.out_dir}')
+        self._try_attacks(todo)
         self._progress = Progress(self.runner.logger, len(todo))
         for cell in todo:
             self._enter(cell)
@@ -161,6 +164,19 @@ class CorruptionTestLoop(TestLoop):
         self._attack = self._attacks.get(cell.key)
         if self._pictures is not None:
             self._pictures.enter(cell)
+
+    def _try_attacks(self, cells: list[Cell]) -> None:
+        """Take one step of each attack on one image."""
+        cells = [cell for cell in cells if cell.key in self._attacks]
+        if not cells:
+            return
+        model = getattr(self.runner.model, 'module', self.runner.model).eval()
+        self._enter(cells[0])
+        batch = self.dataloader.collate_fn([self.dataloader.dataset[0]])
+        for cell in cells:
+            attack = copy.copy(self._attacks[cell.key])
+            attack.steps = 1  # for those that have any
+            attack(model, batch)
 
     def _open_results(self) -> Results:
         """The same results, or the same error, on every rank."""

@@ -105,6 +105,17 @@ def test_patch_attacks(benchmark, tmp_path):
     assert values['patch_fool', 0] < values['clean', 0]
 
 
+@pytest.mark.parametrize(('name', 'options', 'message'), [
+    ('patch-fool', dict(patch_size=2 * PATCH, choice_layer=1),
+     'set patch_size to the stride of the tokens'),
+    ('patch-fool', dict(patch_size=12), 'not a multiple of the patch of 12 x 12'),
+    ('patch-corruption', dict(masks=1, chosen_by='model'), 'the model has no corruption model')])
+def test_what_cannot_be_attacked_is_said_first(benchmark, tmp_path, name, options, message):
+    with pytest.raises(ValueError, match=message):
+        benchmark(name, **options)
+    assert not (tmp_path / 'out/results.json').exists()  # not even the clean cell was tested
+
+
 def test_protocols():
     names = {cell.name: cell.attack for cell in get_protocol('pgd').cells}
     assert list(names) == ['clean', 'pgd_fgsm', 'pgd_rvt', 'pgd_rspc']
