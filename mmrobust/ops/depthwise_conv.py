@@ -35,8 +35,8 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``F.conv2d`` of each channel by itself, stride 1, zero-padded to the same size.
 
     oneDNN has a depthwise kernel for the weight gradient of at most three columns, and a general
-    one for more, which takes four times as long as the gradients of three columns at a time that
-    are computed here. Follows autocast.
+    one for more, which takes three to four times as long for 7 x 7 as the gradients of three
+    columns at a time that are computed here. Follows autocast.
 
     Args:
         x: Map (B, C, H, W).
