@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from mmrobust.utils.files import write_atomically
+
 from .conversion import has_official_names
 
 STATISTICS = ('min', 'max', 'current', 'mean')
@@ -100,18 +102,27 @@ def save_checkpoint(checkpoint: Mapping, path: str | Path) -> None:
         path (str | Path): A ``.safetensors`` file, else one for :func:`torch.load`.
     """
     path = Path(path).expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
+
+    def write(temporary: str) -> None:
         if path.suffix == '.safetensors':
+            from safetensors import SafetensorError
             from safetensors.torch import save_file
             weights = {k: v.contiguous() for k, v in checkpoint['state_dict'].items()}
-            save_file(weights, partial, {'meta': json.dumps(checkpoint.get('meta', {}))})
-        else:
-            torch.save(dict(checkpoint), partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+            try:
+                save_file(weights, temporary, {'meta': json.dumps(checkpoint.get('meta', {}))})
+            except SafetensorError as error:
+                raise OSError(str(error)) from error
+            return
+        with open(temporary, 'wb') as file:
+            try:
+                torch.save(dict(checkpoint), file)
+            except RuntimeError as error:  # hides that the disk is full
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
+
+    write_atomically(path, write)
+
 
 
 def allowed_objects() -> list[Callable]:

@@ -3,7 +3,6 @@
 Brostow, Fauqueur and Cipolla, "Semantic object classes in video", Pattern Recognition Letters,
 2009. The 32 classes are joined to the usual 11.
 """
-import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,8 @@ import cv2
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
+
+from mmrobust.utils.files import write_bytes_atomically
 
 IGNORE = 255
 UNKNOWN = 254
@@ -151,10 +152,7 @@ def find_frames(root: str | Path) -> list[Frame]:
 
 
 def _write(path: Path, array: np.ndarray, *options: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.part{path.suffix}')
-    part.write_bytes(cv2.imencode(path.suffix, array, list(options))[1])
-    os.replace(part, path)
+    write_bytes_atomically(path, cv2.imencode(path.suffix, array, list(options))[1].tobytes())
 
 
 def convert_frame(frame: Frame, root: str | Path, size: tuple[int, int] = (480, 360),

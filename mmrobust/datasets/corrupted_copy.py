@@ -3,7 +3,6 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mmrobust.corruptions import GROUPS, NAMES, corrupt, image_seed
+from mmrobust.utils.files import write_bytes_atomically, write_text_atomically
 
 SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff', '.ppm'}
 SETTINGS = 'settings.json'
@@ -130,21 +130,7 @@ def _check_settings(target: Path, settings: dict) -> None:
             raise ValueError(f'{target} was begun with {begun}, not with {settings}: use those '
                              'settings or another folder.')
         return
-    target.mkdir(parents=True, exist_ok=True)
-    with _atomic(path) as temporary:
-        Path(temporary).write_text(json.dumps(settings, indent=2))
-
-
-@contextmanager
-def _atomic(path: Path) -> Iterator[str]:
-    """Gives a temporary name that becomes ``path`` when all went well."""
-    temporary = f'{path}.{os.getpid()}.tmp'
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_text_atomically(path, json.dumps(settings, indent=2))
 
 
 def _run(work, tasks: list[tuple], workers: int) -> Iterator[int]:
@@ -179,8 +165,5 @@ def _corrupt_file(source: str, target: str, settings: dict, image: str, name: st
         if swap:
             corrupted = cv2.cvtColor(corrupted, cv2.COLOR_RGB2BGR)
         _, code = cv2.imencode(f'.{settings["format"]}', corrupted, options)
-        copy = Path(target, corruption, str(severity), name)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        with _atomic(copy) as temporary:
-            Path(temporary).write_bytes(code)
+        write_bytes_atomically(Path(target, corruption, str(severity), name), code.tobytes())
     return len(cells)

@@ -2,29 +2,105 @@
 import csv
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+# Temporary files: hidden, so that no data set lists them, and short, so that a name that fits
+# has one that fits too.
+PREFIX = '.unfinished-'
+ABANDONED = 600  # seconds without a change after which nobody is writing one any more
 
 
 def write_atomically(path: str | Path, write: Callable[[str], None]) -> None:
     """Let ``write(temporary path)`` write a file, then move it to ``path`` in one step.
 
-    The temporary path has the suffix of ``path``.
+    The temporary file is a new one in the folder of ``path``, under a name that nobody can
+    foresee and with the suffix of ``path``. Its content is on the disk before it gets the name
+    ``path``, so neither a killed process nor a power failure leaves half a file there.
+
+    Args:
+        path (str | Path): The file; what is there is replaced, also a link (not its target).
+        write (Callable[[str], None]): Writes to the path that it is given.
+
+    Raises:
+        OSError: If the file cannot be written; names it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
+    # an unusually long suffix would not fit
+    suffix = path.suffix if len(path.suffix) < 16 else ''
+    temporary = path.with_name(f'{PREFIX}{secrets.token_hex(8)}{suffix}')
+    with _naming(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        try:
+            write(str(temporary))
+            _flush(temporary, os.O_RDWR)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # not every file system can flush a folder
+            _flush(path.parent, os.O_RDONLY)
+
+
+def remove_abandoned(folder: str | Path) -> int:
+    """Remove the temporary files that killed processes left in a folder.
+
+    Those that changed within the last ten minutes stay: somebody may be writing them.
+
+    Returns:
+        int: How many were removed.
+    """
+    count = 0
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if is_temporary(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):  # another process may have removed it
+                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED:
+                        os.unlink(entry.path)
+                        count += 1
+    return count
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is one of :func:`write_atomically`'s temporary ones."""
+    return name.startswith(PREFIX)
+
+
+def _flush(path: Path, mode: int) -> None:
+    handle = os.open(path, mode)
     try:
-        write(str(temporary))
-        os.replace(temporary, path)
+        os.fsync(handle)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextmanager
+def _naming(path: Path, temporary: Path) -> Iterator[None]:
+    """Makes errors of writing name the file that was to be written, not the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        own = (None, str(temporary), str(path), *map(str, path.parents))
+        if error.filename not in own and not isinstance(error.filename, int):
+            raise  # of something else that was read or written on the way
+        named = type(error)(f"'{path}' cannot be written ({error.strerror or error}): free some "
+                            'space there, or name a folder that you may write to')
+        named.errno = error.errno
+        raise named from error
 
 
 def write_text_atomically(path: str | Path, text: str) -> None:
     """Write a text file in one step."""
     write_atomically(path, lambda temporary: Path(temporary).write_text(text, 'utf-8'))
+
+
+def write_bytes_atomically(path: str | Path, content: bytes) -> None:
+    """Write a file in one step."""
+    write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
 
 
 def write_table(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mmrobust.corruptions import corrupt, image_seed
-from mmrobust.datasets import corrupted_copy
 from mmrobust.datasets.corrupted_copy import write_corrupted_copies
 from mmrobust.datasets.transforms.corrupt import Corrupt
+from mmrobust.utils import files as files_module
 
 CELLS = dict(corruptions=['fog', 'shot_noise'], severities=[1, 4])
 
@@ -56,7 +56,7 @@ def test_workers_and_resuming_give_the_same_files(source, tmp_path, monkeypatch)
     once, again = tmp_path / 'once', tmp_path / 'again'
     write_corrupted_copies(source, once, **CELLS, workers=2)
 
-    replace, calls = corrupted_copy.os.replace, []
+    replace, calls = files_module.os.replace, []
 
     def interrupted(*paths):
         if len(calls) == 5:
@@ -64,7 +64,7 @@ def test_workers_and_resuming_give_the_same_files(source, tmp_path, monkeypatch)
         calls.append(replace(*paths))
 
     with monkeypatch.context() as patch:
-        patch.setattr(corrupted_copy.os, 'replace', interrupted)
+        patch.setattr(files_module.os, 'replace', interrupted)
         with pytest.raises(KeyboardInterrupt):
             write_corrupted_copies(source, again, **CELLS)
     assert len(files(again)) == 5  # nothing half written, no temporary file
