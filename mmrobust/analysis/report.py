@@ -99,7 +99,8 @@ def _benchmarks(folder: Path, name: str) -> Iterator[dict[str, Any]]:
     for same in found.values():
         for path, content in same:
             inner = path.relative_to(folder).parent
-            yield {**content, 'model': name if len(same) == 1 else f'{name}/{inner}'}
+            yield {**content, 'model': name if len(same) == 1 else f'{name}/{inner}',
+                   'picture': path.with_suffix('.png')}
 
 
 def _benchmark_sections(results: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -116,6 +117,11 @@ def _benchmark_sections(results: Sequence[dict[str, Any]]) -> Iterator[tuple[str
         if types:
             parts += [figure(_png(_bars(own, types)), f'{benchmark}: mean of each type'),
                       table(rows)]
+        parts += [figure(result['picture'].read_bytes(), result['model']) +
+                  table([{'draws of': name, **spread}
+                         for name, spread in result['summary']['draws'].items()])
+                  for result in own
+                  if 'draws' in result['summary'] and result['picture'].exists()]
         if any(result['finished'] < result['expected'] for result in own):
             parts.insert(1, '<p class="note">Incomplete: means of types are over the finished '
                             'cells; totals of the whole benchmark are left out.</p>')

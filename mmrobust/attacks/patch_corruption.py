@@ -50,7 +50,8 @@ class PatchCorruptionAttack:
         seed (int): Selects another set of patches and noise.
 
     Raises:
-        ValueError: On an invalid setting, or if the corruption model is missing.
+        ValueError: On an invalid setting, if the corruption model is missing, or if an image has
+            fewer patches than one in ``1 / ratio``.
     """
 
     def __init__(self, ratio: float = 0.1, patch_size: int = 16, fill: str = 'noise',
@@ -65,6 +66,8 @@ class PatchCorruptionAttack:
         """The batch with corrupted images."""
         victim = Victim(model, data)
         images = victim.normalise(victim.images)
+        if self.chosen_by != 'model':
+            self._check_ratio(images)
         generators = victim.generators('patch_corruption', self.seed)
         scores = self._scores(victim, images, generators)
         noise = None
@@ -74,6 +77,15 @@ class PatchCorruptionAttack:
         low, high = (victim.normalise(torch.full_like(images[0], end)) for end in (0., 1.))
         corrupted = self.corruption.occlude(images, self.corruption.keep(scores), low, high, noise)
         return victim.batch(victim.denormalise(corrupted).clamp(0, 1))
+
+    def _check_ratio(self, images: Tensor) -> None:
+        """At least one patch is corrupted: of few patches, that is far more than the ratio."""
+        rows, columns = self.corruption.grid(images)
+        if rows * columns * self.corruption.ratio < 1:
+            raise ValueError(
+                f'ratio={self.corruption.ratio} of {rows} x {columns} patches is less than one of '
+                f'them: take smaller patches than patch_size={self.corruption.patch_size}, or a '
+                f'ratio of at least {1 / (rows * columns):.3g}')
 
     def _scores(self, victim: Victim, images: Tensor, generators: list) -> Tensor:
         if self.chosen_by is None:
@@ -87,5 +99,6 @@ class PatchCorruptionAttack:
                     'config it was trained with, of AdversarialFeatureAlignment, or name a '
                     'checkpoint')
             self.corruption.patch_size = corruption.patch_size
+            self._check_ratio(images)
             return corruption.scores(images)
         return self.corruption.to(images.device).scores(images)

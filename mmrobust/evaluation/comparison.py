@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmrobust.utils.files import write_text_atomically
+from mmrobust.utils.files import write_table, write_text_atomically
 
+from .draws import draw_rows
 from .plots import plot_comparison
 from .report import TOTALS, comparison_table
 from .results import load_results
@@ -67,6 +68,9 @@ def compare(paths: Sequence[str | Path], out: str | Path | None = None,
 
 
 def _write_csv(models: Sequence[Mapping[str, Any]], path: Path) -> None:
+    if 'draws' in models[0]['summary']:
+        write_table(path, draw_rows(models))
+        return
     rows = [[name, *(model['summary']['types'].get(name) for model in models)]
             for name in models[0]['summary']['types']]
     rows += [[name, *(model['summary'].get(name) for model in models)] for name in TOTALS

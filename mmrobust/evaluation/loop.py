@@ -13,7 +13,9 @@ from mmengine.runner import Runner, TestLoop
 from torch.utils.data import DataLoader
 
 from mmrobust.datasets.validation import missing_data
+from mmrobust.utils.files import write_table
 
+from .draws import draw_rows
 from .fingerprint import fingerprint
 from .pictures import PredictionPictures
 from .pipelines import PipelineSwitch
@@ -205,6 +207,8 @@ class CorruptionTestLoop(TestLoop):
         content = results.as_dict()
         if is_main_process() and content['metric']:
             write_csv(content, osp.join(self.out_dir, 'results.csv'))
+            if 'draws' in content['summary']:
+                write_table(osp.join(self.out_dir, 'spread.csv'), draw_rows([content]))
             plot_results(content, osp.join(self.out_dir, 'results.png'))
             self.runner.logger.info('\n' + results_table(content))
         return {name: value for name, value in content['summary'].items()

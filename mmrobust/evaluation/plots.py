@@ -1,10 +1,17 @@
-"""Results as figures: one model over the severities, several models over the types."""
+"""Results as figures: one model over the severities, several over the types, and draws."""
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmrobust.utils.figures import COLOURS, GREY, MARKERS, new_figure, save_figure
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
+from mmrobust.utils.figures import COLOURS, GREY, MARKERS, SIZES, new_figure, save_figure
+
+from .draws import values_of_draws
 from .protocols import CLEAN
 from .report import headline, layout, value_label
 
@@ -16,13 +23,15 @@ def _readable(name: str) -> str:
 def plot_results(results: Mapping[str, Any], path: str | Path) -> None:
     """Draw one model: a panel per heading, a line per type, the clean value dashed.
 
-    Where cells are no severities of one another, bars.
+    A type without severities is a dotted line. Where no cell has any, bars; draws are boxes.
 
     Args:
         results (Mapping): Content of a results file with at least one finished cell.
         path (str | Path): The picture to write.
     """
-    if not any(own for names in layout(results).values() for own in names.values()):
+    known = {severity for names in layout(results).values() for own in names.values()
+             for severity in own}
+    if not known or 'draws' in results['summary']:
         plot_comparison([results], path)
         return
     metric = results['metric']
@@ -36,14 +45,18 @@ def plot_results(results: Mapping[str, Any], path: str | Path) -> None:
             axis.axhline(clean, color='black', linewidth=1, linestyle='--', label='clean')
         for i, (name, own) in enumerate(names.items()):
             points = [(s, values[name, s]) for s in own if values.get((name, s)) is not None]
+            colour = COLOURS[i % len(COLOURS)]
             if points:
-                axis.plot(*zip(*points, strict=True), color=COLOURS[i % len(COLOURS)],
+                axis.plot(*zip(*points, strict=True), color=colour,
                           marker=MARKERS[i % len(MARKERS)], markersize=4, linewidth=1.3,
                           label=_readable(name))
+            elif values.get((name, 0)) is not None:
+                axis.axhline(values[name, 0], color=colour, linewidth=1.3, linestyle=':',
+                             label=_readable(name))
         axis.set_title(heading, fontsize=9)
         axis.set_xlabel('severity', fontsize=8)
-        axis.set_xticks(range(1, 6))
-        axis.set_xlim(0.8, 5.2)
+        axis.set_xticks(sorted(known))
+        axis.set_xlim(min(known) - 0.2, max(known) + 0.2)
         axis.tick_params(labelsize=8)
         axis.legend(fontsize=6.5, frameon=False, loc='upper center',
                     bbox_to_anchor=(0.5, -0.2), ncols=2, columnspacing=1, handlelength=1.6)
@@ -56,11 +69,16 @@ def plot_results(results: Mapping[str, Any], path: str | Path) -> None:
 def plot_comparison(models: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """Draw several models: bars per type, and below them the differences to the first.
 
+    Draws, such as random masks, are boxes instead, see :func:`figure_of_draws`.
+
     Args:
         models (Sequence[Mapping]): Contents of results files of one benchmark.
         path (str | Path): The picture to write.
     """
     first, *others = models
+    if 'draws' in first['summary']:
+        save_figure(figure_of_draws(models), path)
+        return
     names = [name for group in layout(first).values() for name in group]
     if first['summary'].get('P') is not None:
         names = [CLEAN, *names]
@@ -95,3 +113,68 @@ def plot_comparison(models: Sequence[Mapping[str, Any]], path: str | Path) -> No
     axes[-1, 0].set_xticks(range(len(names)), map(_readable, names), rotation=45, ha='right',
                            fontsize=7)
     save_figure(figure, path)
+
+
+def figure_of_draws(models: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draws of every model as boxes, its clean value as a star, single cells as diamonds.
+
+    The whole on the left; on the right the boxes alone, since 100 masks often differ by far less
+    than any of them from the clean images.
+
+    Args:
+        models (Sequence[Mapping]): Contents of results files of one benchmark.
+    """
+    draws = [values_of_draws(model) for model in models]
+    kinds = list(models[0]['summary']['draws'])
+    boxed = [kind for kind in kinds if any(len(own[kind]) > 1 for own in draws)]
+    columns = 2 if boxed else 1
+    width = max(1.6, 0.75 * len(models)) * columns + 1.2
+    figure, axes = new_figure(width, 3.4, columns=columns)
+    for i, axis in enumerate(axes[0]):
+        for place, (model, own) in enumerate(zip(models, draws, strict=True)):
+            for kind in kinds if i == 0 else boxed:
+                _draws(axis, place, own[kind], COLOURS[kinds.index(kind) % len(COLOURS)], i > 0)
+            clean = model['summary']['P']
+            if i == 0 and clean is not None:
+                axis.plot(place, clean, marker='*', color='black', markersize=9, linestyle='')
+        axis.set_xticks(range(len(models)), [model['model'] for model in models],
+                        fontsize=SIZES['tick'], **({} if len(models) == 1 else dict(
+                            rotation=20, ha='right', rotation_mode='anchor')))
+        axis.set_xlim(-0.6, len(models) - 0.4)
+        axis.margins(y=0.08)
+    axes[0, 0].set_ylabel(value_label(models[0]), fontsize=SIZES['label'])
+    axes[0, 0].set_title('all', fontsize=SIZES['label'])
+    if boxed:
+        axes[0, 1].set_title(f'{", ".join(map(_readable, boxed))} alone', fontsize=SIZES['label'])
+    handles = [Line2D([], [], marker='*', color='black', markersize=8, linestyle='', label='clean')]
+    for kind, colour in zip(kinds, COLOURS, strict=False):
+        number = max(len(own[kind]) for own in draws)
+        label = _readable(kind) + (f' ({number} draws)' if number > 1 else '')
+        handles.append(Patch(facecolor=colour, alpha=0.5, label=label) if kind in boxed else
+                       Line2D([], [], marker='D', color=colour, linestyle='', markersize=5,
+                              label=label))
+    figure.legend(handles=handles, fontsize=SIZES['legend'], frameon=False,
+                  loc='outside lower center', ncols=2 if columns > 1 else 1)
+    incomplete = any(model['finished'] < model['expected'] for model in models)
+    figure.suptitle(models[0]['benchmark'] + (', INCOMPLETE' if incomplete else ''),
+                    fontsize=SIZES['title'])
+    return figure
+
+
+def _draws(axis: Axes, place: int, values: Sequence[float], colour: str, points: bool) -> None:
+    """One box, or the diamond of a single value, and if wanted every draw as a point."""
+    if len(values) == 1:
+        axis.plot(place, values[0], marker='D', color=colour, markersize=5, linestyle='')
+    if len(values) < 2:
+        return
+    box, = axis.boxplot([values], positions=[place], widths=0.5, patch_artist=True,
+                        manage_ticks=False, showfliers=not points,
+                        medianprops=dict(color='black', linewidth=1.2),
+                        flierprops=dict(marker='o', markersize=2.5, markeredgecolor=colour)
+                        )['boxes']
+    box.set(facecolor=colour, alpha=0.5)
+    if points:
+        # spread by their rank, the same in every run
+        shift = 0.36 * (np.arange(len(values)) * 0.618 % 1 - 0.5)
+        axis.plot(place + shift, values, linestyle='', marker='o', markersize=2, color=GREY,
+                  alpha=0.7)

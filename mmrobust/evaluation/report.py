@@ -2,6 +2,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .draws import STATISTICS, draw_rows, draw_sentences
 from .protocols import CLEAN
 
 Row = Sequence[str] | None
@@ -30,6 +31,7 @@ def headline(results: Mapping[str, Any]) -> str:
     summary = results['summary']
     numbers = [f'{name} {number(summary[name])}' for name in ('P', 'mPC')
                if summary.get(name) is not None]
+    numbers += draw_sentences(summary) if 'draws' in summary else []
     if summary.get('rPC') is not None:
         numbers.append(f'rPC {100 * summary["rPC"]:.1f} %')
     numbers += [f'{name.replace("_", " ")} {number(value)}' for name, value in summary.items()
@@ -62,6 +64,8 @@ def results_table(results: Mapping[str, Any]) -> str:
         results (Mapping): Content of a results file.
     """
     metric, summary = results['metric'], results['summary']
+    if 'draws' in summary:
+        return draws_table([results])
     values = {(cell['name'], cell['severity']): cell['metrics'].get(metric)
               for cell in results['cells']}
     rows_of = layout(results)
@@ -90,6 +94,24 @@ def results_table(results: Mapping[str, Any]) -> str:
     return '\n'.join(filter(None, [title, format_table(rows), headline(results)]))
 
 
+def draws_table(models: Sequence[Mapping[str, Any]]) -> str:
+    """Mean, spread and quantiles of every kind of draws, of one or several models.
+
+    Args:
+        models (Sequence[Mapping]): Contents of results files.
+    """
+    rows: list[Row] = [['', '', 'draws', *STATISTICS]]
+    for own in draw_rows(models):
+        if own['name'] == CLEAN:
+            rows.append(None)
+        rows.append([own['model'] if own['name'] == CLEAN else '', own['name'],
+                     str(own['finished']), *(number(own[name]) for name in STATISTICS)])
+    lines = [f'{model["model"]}: {headline(model)}' if len(models) > 1 else headline(model)
+             for model in models]
+    return '\n'.join([f'{models[0]["benchmark"]}, {value_label(models[0])}', format_table(rows),
+                      *lines])
+
+
 def comparison_table(models: Sequence[Mapping[str, Any]]) -> str:
     """Several models on one benchmark; from the second on with the difference to the first.
 
@@ -97,6 +119,8 @@ def comparison_table(models: Sequence[Mapping[str, Any]]) -> str:
         models (Sequence[Mapping]): Contents of results files, see :mod:`.comparison`.
     """
     first, *others = models
+    if 'draws' in first['summary']:
+        return draws_table(models)
 
     def row(heading: str, name: str, get: Callable[[Mapping], float | None]) -> list[str]:
         base = get(first['summary'])

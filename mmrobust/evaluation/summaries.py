@@ -7,6 +7,7 @@ missing counts as zero: a mean exists once everything that belongs to it is fini
 from collections.abc import Callable, Iterable, Mapping
 from statistics import fmean
 
+from .draws import spread
 from .metrics.corruption_error import ALEXNET_ERROR, corruption_error
 from .protocols import CLEAN, Protocol
 
@@ -124,5 +125,5 @@ def robustness(protocol: Protocol, cells: Cells, metric: str) -> dict:
 
 SUMMARIES: dict[str, Callable[[Protocol, Cells, str], dict]] = dict(
     corruption=corruption, corruption_error=corruption_errors, mean_error=mean_error, plain=plain,
-    every_metric=every_metric, flip_rate=flip_rate, robustness=robustness)
+    every_metric=every_metric, flip_rate=flip_rate, robustness=robustness, spread=spread)
 """Name in :attr:`Protocol.summary` to the function that makes it."""

@@ -101,6 +101,9 @@ def test_pgd_resumes_and_equals_two_processes(benchmark, config, tmp_path):
 def test_patch_attacks(benchmark, tmp_path):
     values = benchmark('patch-corruption', masks=2, ratio=.25, patch_size=PATCH)
     assert list(values) == [('clean', 0), ('random_patches', 1), ('random_patches', 2)]
+    rows = (tmp_path / 'out/spread.csv').read_text().splitlines()
+    assert rows[0].startswith('model,metric,name,finished,expected,mean,std,min,q05')
+    assert rows[2].startswith('small,accuracy/top1,random_patches,2,2,')
     values = benchmark('patch-fool', 'fool', patch_size=PATCH, choice_layer=1, steps=10)
     assert values['patch_fool', 0] < values['clean', 0]
 
@@ -109,7 +112,11 @@ def test_patch_attacks(benchmark, tmp_path):
     ('patch-fool', dict(patch_size=2 * PATCH, choice_layer=1),
      'set patch_size to the stride of the tokens'),
     ('patch-fool', dict(patch_size=12), 'not a multiple of the patch of 12 x 12'),
-    ('patch-corruption', dict(masks=1, chosen_by='model'), 'the model has no corruption model')])
+    ('patch-corruption', dict(masks=1, patch_size=16),
+     'ratio=0.1 of 2 x 2 patches is less than one of them: take smaller patches than '
+     'patch_size=16, or a ratio of at least 0.25'),
+    ('patch-corruption', dict(masks=1, chosen_by='model', patch_size=PATCH),
+     'the model has no corruption model')])
 def test_what_cannot_be_attacked_is_said_first(benchmark, tmp_path, name, options, message):
     with pytest.raises(ValueError, match=message):
         benchmark(name, **options)

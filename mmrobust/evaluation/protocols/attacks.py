@@ -80,11 +80,12 @@ def patch_fool(name: str, num_patches: int = 1, patch_size: int = 16, choice: st
 def patch_corruption(name: str, masks: int = 10, chosen_by: str | None = None,
                      ratio: float = 0.1, patch_size: int = 16, fill: str = 'noise',
                      seed: int = 0) -> Protocol:
-    """A share of the patches replaced by noise: many random draws, and the worst that one knows.
+    """A share of the patches replaced by noise: many random draws, and those that one chose.
 
     Args:
         name (str): Name of the protocol.
-        masks (int): How many random draws to average; a draw is a severity in the table.
+        masks (int): How many random draws, numbered in the place of severities; the AFAT paper
+            shows 100.
         chosen_by (str, optional): Also corrupt the patches that a trained corruption model
             chooses: ``'model'`` for the tested model's own, or a checkpoint.
         ratio, patch_size, fill: See :class:`mmrobust.models.alignment.PatchCorruption`.
@@ -98,7 +99,7 @@ def patch_corruption(name: str, masks: int = 10, chosen_by: str | None = None,
              for mask in range(masks)]
     if chosen_by is not None:
         cells.append(Cell('chosen_patches', attack=dict(settings, seed=seed, chosen_by=chosen_by)))
-    return _protocol(name, cells, summary='corruption')
+    return _protocol(name, cells, summary='spread')
 
 
 def _protocol(name: str, cells: list[Cell], summary: str = 'plain') -> Protocol:
