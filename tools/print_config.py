@@ -3,14 +3,14 @@
 import argparse
 import sys
 
-from mmengine.config import DictAction
+from mmrobust.utils.options import Overrides
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('--save-path', help='also write it to this .py, .json or .yml file')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', nargs='+', action=Overrides, metavar='KEY=VALUE')
     args = parser.parse_args()
 
     from mmrobust.apis import load_config

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
+from mmrobust.utils.options import Overrides
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--corrupted-root', metavar='DIR',
                         help='read corrupted images from DIR/<type>/<severity>/ instead of '
                         'corrupting on the fly')
-    parser.add_argument('--benchmark-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    parser.add_argument('--benchmark-options', nargs='+', action=Overrides, metavar='KEY=VALUE',
                         help='options of the benchmark, e.g. data_root=data/ACDC')
     parser.add_argument('--out', metavar='FILE.pkl', help='save the raw predictions')
     parser.add_argument('--show-dir', metavar='DIR', help='save pictures of the predictions')
@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument('--trust', action='store_true',
                         help='let the checkpoint run code of its own when it is loaded')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=Overrides, metavar='KEY=VALUE',
                         help='overrides of the config')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
                         default='none')
@@ -51,6 +51,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from mmrobust.apis import load_config, test
+    from mmrobust.apis.checks import require_parts
     from mmrobust.apis.config import find_checkpoint
     from mmrobust.apis.launch import add_test_time_augmentation, draw_predictions
 
@@ -73,6 +74,7 @@ def main() -> None:
     elif args.show_dir:
         draw_predictions(cfg, args.show_dir)
     if args.amp:
+        require_parts(cfg, 'test_cfg')
         cfg.test_cfg.fp16 = True
     test(cfg, predictions=args.out, trust=args.trust)
 

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
+from mmrobust.utils.options import Overrides
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
                         help='scale the learning rate with the actual batch size')
     parser.add_argument('--trust', action='store_true',
                         help='let checkpoints run code of their own when they are loaded')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=Overrides, metavar='KEY=VALUE',
                         help='overrides of the config, e.g. train_dataloader.batch_size=2')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
                         default='none')

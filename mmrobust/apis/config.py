@@ -1,18 +1,21 @@
 """Reading a config, and making it fit the machine that it is to run on."""
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.config import utils as config_utils
 from mmengine.registry import init_default_scope
 from mmengine.runner import find_latest_checkpoint
 
 from mmrobust.datasets.validation import missing_data
 from mmrobust.utils.hosts import check_families, require
+from mmrobust.utils.mistakes import reading
+
+from .checks import check_overrides, walk
 
 # scope of a config -> import name of the library that runs it
 SCOPES = ('mmseg', 'mmpretrain', 'mmdet')
+SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -25,38 +28,33 @@ def load_config(path: str, options: dict | None = None) -> Config:
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If its host library is missing, or both families are installed.
-        ValueError: If it is not Python.
+        ValueError: If it cannot be run, or overrides do not fit it.
     """
     check_families()
     if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no config '{path}': see configs/ for ours")
+        folder = ' file (it is a folder)' if Path(path).is_dir() else ''
+        raise FileNotFoundError(f"there is no config{folder} '{path}': see configs/ for ours")
+    if Path(path).suffix not in SUFFIXES:
+        raise ValueError(f"'{path}' is no config: its name must end with {', '.join(SUFFIXES)}")
     for name in SCOPES:
         # the maintained family still looks for the distributions of the original one
         config_utils.MODULE2PACKAGE[name] = name
-    try:
+    # a config is a program: whatever it raises is a mistake in it
+    with reading(f"the config '{path}'"):
         cfg = Config.fromfile(path)
-    except SyntaxError as error:
-        raise ValueError(f"the config '{path}' is not valid Python, correct it: {error}") from None
     if options:
-        cfg.merge_from_dict(options)
+        check_overrides(cfg, list(options))
+        with reading(f'--cfg-options {" ".join(f"{k}={v}" for k, v in options.items())}'):
+            cfg.merge_from_dict(options)
     scope = cfg.get('default_scope', 'mmengine')
+    if not isinstance(scope, str):
+        raise ValueError(f"the config '{path}' has default_scope={scope!r}: name a library, such "
+                         "as 'mmseg'")
     if scope in SCOPES:
         require(scope)
-    init_default_scope(scope)
+    with reading(f"the default_scope of the config '{path}'"):
+        init_default_scope(scope)
     return cfg
-
-
-def walk(node: Any, path: str = '') -> Iterator[tuple[str, ConfigDict]]:
-    """Every dict within a config, with its dotted path."""
-    if isinstance(node, dict):
-        yield path, node
-        items = node.items()
-    elif isinstance(node, (list, tuple)):
-        items = enumerate(node)
-    else:
-        return
-    for key, value in items:
-        yield from walk(value, f'{path}.{key}' if path else str(key))
 
 
 def use_amp(cfg: Config, on_cpu: bool) -> None:

@@ -9,8 +9,13 @@ from mmengine.runner import Runner
 
 from mmrobust.checkpoints import guard_loading
 from mmrobust.utils.allocator import keep_freed_memory
+from mmrobust.utils.mistakes import reading
 
+from .checks import check_values, require_parts
 from .config import adapt_to_cpu, missing_inputs
+
+# the remedy where a config fits no model or data, which shows only at work
+AT_WORK = 'correct the config, or the files it names; report it if both are right'
 
 
 def train(cfg: Config, trust: bool = False) -> Runner:
@@ -23,11 +28,13 @@ def train(cfg: Config, trust: bool = False) -> Runner:
     Raises:
         FileNotFoundError: If something that the config names is not there.
     """
+    require_parts(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
     _add_hooks(cfg, dict(type='CheckDataHook'), dict(type='SaveOnStopHook'),
                dict(type='CheckWeightsHook', partial=not cfg.get('resume')))
     phases = ('train', 'val') if cfg.get('val_cfg') is not None else ('train',)
     runner = build_runner(cfg, phases, trust)
-    runner.train()
+    with reading(f"training with the config '{cfg.filename}'", AT_WORK, running=True):
+        runner.train()
     return runner
 
 
@@ -42,23 +49,30 @@ def test(cfg: Config, predictions: str | None = None, trust: bool = False) -> di
     Returns:
         dict: The metrics.
     """
+    require_parts(cfg, 'model', 'test_dataloader', 'test_cfg', 'test_evaluator')
     if predictions:
         evaluators = cfg.test_evaluator
         cfg.test_evaluator = [
             *(evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]),
             dict(type='DumpResults', out_file_path=predictions)]
     _add_hooks(cfg, dict(type='CheckDataHook'), dict(type='CheckWeightsHook'))
-    return build_runner(cfg, ('test',), trust).test()
+    runner = build_runner(cfg, ('test',), trust)
+    with reading(f"testing with the config '{cfg.filename}'", AT_WORK, running=True):
+        return runner.test()
 
 
 def _add_hooks(cfg: Config, *added: dict) -> None:
     hooks = cfg.get('custom_hooks') or []
-    present = {hook['type'] for hook in hooks}
+    if not isinstance(hooks, (list, tuple)) or not all(isinstance(hook, dict) for hook in hooks):
+        raise ValueError(f"the config '{cfg.filename}' has custom_hooks={hooks!r}: it must be a "
+                         'list of dicts')
+    present = {hook.get('type') for hook in hooks}
     cfg.custom_hooks = [*hooks, *(hook for hook in added if hook['type'] not in present)]
 
 
 def build_runner(cfg: Config, phases: tuple[str, ...], trust: bool = False) -> Runner:
     """A runner that works on this machine, once all that it reads is known to be there."""
+    check_values(cfg, phases)
     if problems := list(missing_inputs(cfg, phases)):
         raise FileNotFoundError('; '.join(problems))
     guard_loading(trust)
@@ -67,7 +81,8 @@ def build_runner(cfg: Config, phases: tuple[str, ...], trust: bool = False) -> R
         adapt_to_cpu(cfg)
         if cfg.get('launcher', 'none') == 'pytorch' and not torch_dist.is_initialized():
             torch_dist.init_process_group('gloo')
-    return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+    with reading(f"the config '{cfg.filename}'"):
+        return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
 
 
 def add_test_time_augmentation(cfg: Config) -> None:

@@ -3,7 +3,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
+from mmrobust.utils.options import Overrides
 
 
 def model_parser(doc: str, images: int | None = None) -> argparse.ArgumentParser:
@@ -18,7 +18,7 @@ def model_parser(doc: str, images: int | None = None) -> argparse.ArgumentParser
     parser.add_argument('--out', help='folder of the results '
                         '(default: work_dirs/NAME_OF_FIRST_CONFIG/analysis)')
     parser.add_argument('--device', help='default: cuda where there is one, else cpu')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=Overrides, metavar='KEY=VALUE',
                         help='overrides of all configs')
     parser.add_argument('--trust', action='store_true',
                         help='let checkpoints run code of their own when they are loaded')

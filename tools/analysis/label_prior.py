@@ -3,13 +3,13 @@
 import argparse
 import sys
 
-from mmengine.config import DictAction
+from mmrobust.utils.options import Overrides
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config of a segmenter')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', nargs='+', action=Overrides, metavar='KEY=VALUE')
     args = parser.parse_args()
 
     from mmengine.registry import DATASETS
