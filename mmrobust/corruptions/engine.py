@@ -1,6 +1,7 @@
 """One function for every corruption."""
 
 import difflib
+import math
 import numbers
 
 import cv2
@@ -13,7 +14,8 @@ from mmrobust.corruptions.streams import FastStream, ReplayStream, Stream
 _FUNCTIONS = {name: getattr(module, name)
               for module in (noise, blur, weather, colour, digital)
               for name in NAMES if hasattr(module, name)}
-_SMALLEST = 32
+SMALLEST = 32  # as in the reference; below, the severities would have no meaning
+_LONGEST = {'jpeg_compression': digital.LONGEST_JPEG}
 
 
 def corrupt(image: np.ndarray, name: str, severity: int, *, seed: int | None = None,
@@ -25,8 +27,8 @@ def corrupt(image: np.ndarray, name: str, severity: int, *, seed: int | None = N
     Perturbations", ICLR 2019.
 
     Args:
-        image (numpy.ndarray): uint8, (H, W, 3) in RGB order, or grey: (H, W) or (H, W, 1). At least
-            32 pixels high and wide.
+        image (numpy.ndarray): uint8, (H, W, 3) in RGB order, or grey: (H, W) or (H, W, 1). Sizes
+            that :func:`check_size` accepts: at least 32 pixels high and wide.
         name (str): One of ``mmrobust.corruptions.NAMES``.
         severity (int): 1 to 5.
         seed (int, optional): The same seed gives the same result, everywhere.
@@ -44,6 +46,7 @@ def corrupt(image: np.ndarray, name: str, severity: int, *, seed: int | None = N
     """
     function, parameters = _resolve(name, severity, family)
     _check(image)
+    check_size(*image.shape[:2], name, severity, family)
     stream = _stream(seed, rng)
     if image.ndim == 3 and image.shape[2] == 3:
         return function(np.ascontiguousarray(image), stream, *parameters)
@@ -54,17 +57,42 @@ def corrupt(image: np.ndarray, name: str, severity: int, *, seed: int | None = N
     return cv2.cvtColor(result, cv2.COLOR_RGB2GRAY).reshape(image.shape)
 
 
+def check_size(height: int, width: int, name: str, severity: int,
+               family: str = 'imagenet') -> None:
+    """Says at once, and without an image, whether images of a size can be corrupted.
+
+    Args:
+        height, width (int): Of the image, in pixels.
+        name, severity, family: As for :func:`corrupt`.
+
+    Raises:
+        ValueError: The image is too small or too long, or the cell is unknown.
+    """
+    _resolve(name, severity, family)
+    if min(height, width) < SMALLEST:
+        raise ValueError(f'An image of {width} x {height} pixels is too small for {name}: both '
+                         f'sides need at least {SMALLEST}. Enlarge the images first.')
+    longest = _LONGEST.get(name, math.inf)
+    if max(height, width) > longest:
+        raise ValueError(f'An image of {width} x {height} pixels is too long for {name}: no side '
+                         f'may have more than {longest}. Cut it into parts first.')
+
+
 def _resolve(name: str, severity: int, family: str):
-    if name not in _FUNCTIONS:
+    if not isinstance(name, str) or name not in _FUNCTIONS:
         near = difflib.get_close_matches(str(name), NAMES, cutoff=.5) or NAMES
         raise ValueError(f'Unknown corruption {name!r}: choose {", ".join(near)}.')
-    if family not in SEVERITIES:
+    if not isinstance(family, str) or family not in SEVERITIES:
         raise ValueError(f'Unknown family of severities {family!r}: '
                          f'choose {" or ".join(map(repr, SEVERITIES))}.')
-    if not isinstance(severity, numbers.Integral) or not 1 <= severity <= 5:
+    if not _is_integer(severity) or not 1 <= severity <= 5:
         raise ValueError(f'The severity is {severity!r}: choose an integer from 1 to 5.')
     parameters = SEVERITIES[family][name][severity - 1]
     return _FUNCTIONS[name], parameters if isinstance(parameters, tuple) else (parameters,)
+
+
+def _is_integer(value) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _check(image: np.ndarray) -> None:
@@ -74,9 +102,6 @@ def _check(image: np.ndarray) -> None:
     if image.ndim not in (2, 3) or image.ndim == 3 and image.shape[2] not in (1, 3):
         raise ValueError(f'The image to corrupt has shape {image.shape}: '
                          'pass (H, W, 3), (H, W, 1) or (H, W).')
-    if min(image.shape[:2]) < _SMALLEST:
-        raise ValueError(f'The image to corrupt has shape {image.shape}: '
-                         f'both sides need at least {_SMALLEST} pixels.')
 
 
 def _stream(seed, rng) -> Stream:
@@ -84,7 +109,9 @@ def _stream(seed, rng) -> Stream:
         raise ValueError('Both seed and rng are given: pass only one of them.')
     if isinstance(rng, np.random.RandomState):
         return ReplayStream(rng)
-    if rng is None or isinstance(rng, np.random.Generator):
-        return FastStream(seed if rng is None else rng)
-    raise TypeError(f'rng is a {type(rng).__name__}: pass a numpy.random.Generator '
-                    'or a numpy.random.RandomState.')
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise TypeError(f'rng is a {type(rng).__name__}: pass a numpy.random.Generator '
+                        'or a numpy.random.RandomState.')
+    if seed is not None and (not _is_integer(seed) or seed < 0):
+        raise ValueError(f'The seed is {seed!r}: pass a non-negative integer or None.')
+    return FastStream(seed if rng is None else rng)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from reference import photograph
 
-from mmrobust.corruptions import corrupt
+from mmrobust.corruptions import corrupt, recompress
 
 
 def test_jpeg_is_what_pillow_writes():
@@ -13,6 +13,23 @@ def test_jpeg_is_what_pillow_writes():
     file = io.BytesIO()
     Image.fromarray(image).save(file, 'JPEG', quality=15)
     np.testing.assert_array_equal(corrupt(image, 'jpeg_compression', 3), Image.open(file))
+
+
+@pytest.mark.parametrize('shape', [(1, 1, 3), (9, 31), (20, 17, 1)])
+def test_recompress(shape):
+    image = photograph(*shape[:2])[..., :3 if shape[2:] == (3,) else 1].reshape(shape)
+    again = recompress(image, 85)
+    assert again.shape == shape and again.dtype == np.uint8 and again.flags.writeable
+    assert np.abs(again.astype(int) - image).mean() < 8
+
+
+@pytest.mark.parametrize(('shape', 'quality', 'message'), [
+    ((8, 8, 3), 0, 'quality is 0: choose'), ((8, 8, 3), 101, 'quality is 101'),
+    ((8, 8, 3), 85., r'quality is 85\.0'), ((8, 8, 3), True, 'quality is True'),
+    ((8, 65501), 85, 'the sides of a JPEG'), ((0, 8), 85, 'the sides of a JPEG')])
+def test_recompress_refuses(shape, quality, message):
+    with pytest.raises(ValueError, match=message):
+        recompress(np.zeros(shape, np.uint8), quality)
 
 
 def test_pixelate_by_hand():

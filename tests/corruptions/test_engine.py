@@ -3,9 +3,10 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from PIL import Image
 from reference import photograph
 
-from mmrobust.corruptions import NAMES, corrupt
+from mmrobust.corruptions import NAMES, check_size, corrupt
 from mmrobust.corruptions.severities import SEVERITIES
 
 IMAGE = photograph(40, 52)
@@ -81,7 +82,18 @@ def test_without_seed_every_call_differs():
     ((IMAGE, 'snow', 2.5), ValueError, 'severity is 2.5'),
     ((IMAGE / 255, 'snow', 1), TypeError, 'float64: pass a uint8'),
     (([1, 2], 'snow', 1), TypeError, 'list: pass a uint8'),
-    ((IMAGE[:31], 'snow', 1), ValueError, r'\(31, 52, 3\): both sides need at least 32'),
+    ((IMAGE[:31], 'snow', 1), ValueError, '52 x 31 pixels is too small for snow: .* at least 32'),
+    ((IMAGE[:0], 'snow', 1), ValueError, '52 x 0 pixels is too small'),
+    ((IMAGE, ['snow'], 1), ValueError, r"\['snow'\]: choose"),
+    ((IMAGE, 'snow', True), ValueError, 'severity is True'),
+    ((IMAGE, 'snow', float('nan')), ValueError, 'severity is nan'),
+    ((IMAGE, 'snow', '3'), ValueError, "severity is '3'"),
+    ((IMAGE.astype(np.uint16), 'snow', 1), TypeError, 'uint16: pass a uint8'),
+    ((IMAGE > 9, 'snow', 1), TypeError, 'bool: pass a uint8'),
+    ((Image.fromarray(IMAGE), 'snow', 1), TypeError, 'Image: pass a uint8'),
+    ((IMAGE.repeat(2, 2)[..., :4], 'snow', 1), ValueError, r'\(40, 52, 4\): pass'),
+    ((np.zeros((32, 65501), np.uint8), 'jpeg_compression', 1), ValueError,
+     '65501 x 32 pixels is too long for jpeg_compression: .* 65500'),
     ((IMAGE[..., :2], 'snow', 1), ValueError, r'\(40, 52, 2\): pass'),
 ])
 def test_errors(arguments, error, message):
@@ -96,3 +108,18 @@ def test_errors_of_options():
         corrupt(IMAGE, 'snow', 1, seed=1, rng=np.random.default_rng())
     with pytest.raises(TypeError, match='rng is a int'):
         corrupt(IMAGE, 'snow', 1, rng=3)
+    for seed in (-1, 1.5, '1', True, [1, 2]):
+        with pytest.raises(ValueError, match='The seed is .*: pass a non-negative integer'):
+            corrupt(IMAGE, 'snow', 1, seed=seed)
+    assert corrupt(IMAGE, 'snow', np.int64(1), seed=2**70).shape == IMAGE.shape
+
+
+def test_sizes_are_told_without_an_image():
+    for name in NAMES:
+        check_size(32, 20000, name, 1)
+        with pytest.raises(ValueError, match=f'28 x 28 pixels is too small for {name}'):
+            check_size(28, 28, name, 1)
+    with pytest.raises(ValueError, match='too long for jpeg_compression'):
+        check_size(65501, 40, 'jpeg_compression', 1)
+    with pytest.raises(ValueError, match='severity is 9'):
+        check_size(64, 64, 'fog', 9)
