@@ -30,15 +30,10 @@ class Stranger:
 
 
 @pytest.fixture
-def guard(monkeypatch):
+def guard():
     """Guards MMEngine's loading for one test."""
-    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
-    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
-    allowed = torch.serialization.get_safe_globals()
-    guard_loading()
-    yield
-    torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals(allowed)
+    with guard_loading():
+        yield
 
 
 def write_zip(content, path):
@@ -244,3 +239,17 @@ def test_checkpoints_of_a_training_run_load_and_resume_safely(tmp_path, guard, c
     assert torch.equal(fresh.linear.weight, checkpoint['state_dict']['linear.weight'])
     printed = ''.join(capfd.readouterr())
     assert 'Could not safely load' not in printed and 'weights_only' not in printed
+
+
+@pytest.mark.parametrize('trust', [False, True])
+def test_the_guard_ends_with_its_context(tmp_path, monkeypatch, trust):
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)
+    path = tmp_path / 'own.pth'
+    torch.save(dict(own=Stranger()), path)
+    loader = CheckpointLoader._get_checkpoint_loader(str(path))
+    with pytest.raises(RuntimeError, match='stop'), guard_loading(trust):
+        assert CheckpointLoader._get_checkpoint_loader(str(path)) is not loader
+        raise RuntimeError('stop')
+    assert CheckpointLoader._get_checkpoint_loader(str(path)) is loader
+    assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
+    assert isinstance(torch.load(path, weights_only=False)['own'], Stranger)

@@ -65,11 +65,11 @@ class Subject:
         Raises:
             ValueError: If the checkpoint is of another architecture.
         """
-        guard_loading(trust)
-        model = MODELS.build(without_pretrained(cfg.model))
-        if checkpoint is not None:
-            check_fit(model, load_checkpoint(model, checkpoint, map_location='cpu',
-                                             logger='silent'))
+        with guard_loading(trust):
+            model = MODELS.build(without_pretrained(cfg.model))
+            if checkpoint is not None:
+                check_fit(model, load_checkpoint(model, checkpoint, map_location='cpu',
+                                                 logger='silent'))
         return cls(name or Path(cfg.filename).stem, model.to(device).eval(), cfg)
 
     def prepare(self, data: dict) -> dict:

@@ -32,8 +32,9 @@ def train(cfg: Config, trust: bool = False) -> Runner:
     _add_hooks(cfg, dict(type='CheckDataHook'), dict(type='SaveOnStopHook'),
                dict(type='CheckWeightsHook', partial=not cfg.get('resume')))
     phases = ('train', 'val') if cfg.get('val_cfg') is not None else ('train',)
-    runner = build_runner(cfg, phases, trust)
-    with reading(f"training with the config '{cfg.filename}'", AT_WORK, running=True):
+    with guard_loading(trust), \
+            reading(f"training with the config '{cfg.filename}'", AT_WORK, running=True):
+        runner = build_runner(cfg, phases)
         runner.train()
     return runner
 
@@ -56,9 +57,9 @@ def test(cfg: Config, predictions: str | None = None, trust: bool = False) -> di
             *(evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]),
             dict(type='DumpResults', out_file_path=predictions)]
     _add_hooks(cfg, dict(type='CheckDataHook'), dict(type='CheckWeightsHook'))
-    runner = build_runner(cfg, ('test',), trust)
-    with reading(f"testing with the config '{cfg.filename}'", AT_WORK, running=True):
-        return runner.test()
+    with guard_loading(trust), \
+            reading(f"testing with the config '{cfg.filename}'", AT_WORK, running=True):
+        return build_runner(cfg, ('test',)).test()
 
 
 def _add_hooks(cfg: Config, *added: dict) -> None:
@@ -70,12 +71,11 @@ def _add_hooks(cfg: Config, *added: dict) -> None:
     cfg.custom_hooks = [*hooks, *(hook for hook in added if hook['type'] not in present)]
 
 
-def build_runner(cfg: Config, phases: tuple[str, ...], trust: bool = False) -> Runner:
+def build_runner(cfg: Config, phases: tuple[str, ...]) -> Runner:
     """A runner that works on this machine, once all that it reads is known to be there."""
     check_values(cfg, phases)
     if problems := list(missing_inputs(cfg, phases)):
         raise FileNotFoundError('; '.join(problems))
-    guard_loading(trust)
     if not torch.cuda.is_available():
         keep_freed_memory()
         adapt_to_cpu(cfg)

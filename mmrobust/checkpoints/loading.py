@@ -8,6 +8,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .conversion import has_official_names
 
 STATISTICS = ('min', 'max', 'current', 'mean')
 CONVERTER = 'python tools/converters/convert_official.py'
+FORCE_SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
 
 def load_foreign(path: str | Path, trust: bool = False, map_location: Any = 'cpu') -> Any:
@@ -67,12 +69,12 @@ def load_foreign(path: str | Path, trust: bool = False, map_location: Any = 'cpu
     return torch.load(path, map_location=map_location, weights_only=False)
 
 
-def guard_loading(trust: bool = False) -> None:
-    """Make every checkpoint that MMEngine reads in this process go through :func:`load_foreign`.
+@contextmanager
+def guard_loading(trust: bool = False) -> Iterator[None]:
+    """Within the context, every checkpoint that MMEngine reads goes through :func:`load_foreign`.
 
-    Call it once before a Runner or a model is built. It serves ``load_from``, ``resume``,
-    ``init_cfg`` and MMEngine's ``load_checkpoint``. What MMEngine downloads is read by
-    torch's weights-only reader too.
+    It serves ``load_from``, ``resume``, ``init_cfg`` and MMEngine's ``load_checkpoint``. What
+    MMEngine downloads is read by torch's weights-only reader too. Afterwards all is as before.
 
     Args:
         trust (bool): Whether to read as MMEngine does, running what files ask for.
@@ -87,11 +89,24 @@ def guard_loading(trust: bool = False) -> None:
                              f'`{CONVERTER} {filename} CONVERTED.pth`')
         return checkpoint
 
-    CheckpointLoader.register_scheme('', load_from_local, force=True)
-    if not trust:
-        # the loaders of URLs call torch.load themselves
-        torch.serialization.add_safe_globals(allowed_objects())
-        os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    usual = CheckpointLoader._get_checkpoint_loader('')
+    forced = os.environ.get(FORCE_SAFE)
+    with ExitStack() as stack:
+        CheckpointLoader.register_scheme('', load_from_local, force=True)
+        stack.callback(CheckpointLoader.register_scheme, '', usual, force=True)
+        if not trust:
+            # the loaders of URLs call torch.load themselves
+            stack.enter_context(torch.serialization.safe_globals(allowed_objects()))
+            os.environ[FORCE_SAFE] = '1'
+            stack.callback(_set_environment, FORCE_SAFE, forced)
+        yield
+
+
+def _set_environment(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
 
 
 def save_checkpoint(checkpoint: Mapping, path: str | Path) -> None:

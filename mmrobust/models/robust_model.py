@@ -122,6 +122,7 @@ def RobustModel(host: str, diversification: dict | None = None,  # noqa: N802
             Defaults to None.
         augmentation (dict, optional): Config of a module, such as :class:`PatchAugmentation`,
             that augments the batch for a second pass, to which only the host's own losses apply.
+            Its ``prepare(data_preprocessor)``, if any, is called with the model's.
             Defaults to None.
         **host_cfg: The host's own config.
 
@@ -140,4 +141,6 @@ def RobustModel(host: str, diversification: dict | None = None,  # noqa: N802
         setattr(model, name, MODELS.build(cfg) if cfg else None)
     if model.alignment is not None:
         model.alignment.prepare(model.backbone)
+    if hasattr(model.augmentation, 'prepare'):
+        model.augmentation.prepare(model.data_preprocessor)
     return model

@@ -254,3 +254,19 @@ def test_multi_kernel_of_one_branch_is_the_identity():
     x = torch.randn(2, 4, 5, 7)
     for mode in ('dilated', 'multi_kernel'):
         torch.testing.assert_close(TokenAwareAvgPooling(4, 1, mode)(x), x)
+
+
+@pytest.mark.parametrize(('out_indices', 'blocks'), [((0,), 1), ((2,), 3), ((1, -1), 4), ((), 0)])
+def test_only_what_is_used_is_built(out_indices, blocks):
+    model = FAN(arch=dict(TWO_STAGES, depths=(2, 2)), out_indices=out_indices).train()
+    assert len(model.blocks) == blocks and bool(model.cls_attn_blocks) == (-1 in out_indices)
+    maps = model(torch.randn(2, 3, 32, 48))
+    objective(maps).backward()
+    used = {name for name, p in model.named_parameters() if p.grad is not None}
+    if out_indices:  # what DistributedDataParallel would wait for
+        assert used == {name for name, p in model.named_parameters() if p.requires_grad}
+
+
+def test_stages_of_different_number():
+    with pytest.raises(ValueError, match='one entry per stage'):
+        FAN(arch=dict(TWO_STAGES, depths=(2, 2, 2)))

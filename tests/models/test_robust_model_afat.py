@@ -240,11 +240,12 @@ def test_other_grids_than_the_corruption_models_own(size):
 
 
 def test_augmented_batch_counts():
-    augmentation = dict(type='PatchAugmentation', patch_size=8, mean=[127.5] * 3,
-                        std=[127.5] * 3)
+    augmentation = dict(type='PatchAugmentation', patch_size=8)
     model = classifier(augmentation=augmentation, diversification=ADL)
     losses = model.train().loss(*batch())
     assert set(losses) == {'loss', 'loss_adl', 'loss_alignment', 'augmented_loss'}
+    # clamped to the range of the model's own preprocessor
+    assert model.augmentation(torch.full((1, 3, 8, 8), 3.)).max() == 1
     total, _ = model.parse_losses(losses)
     torch.testing.assert_close(total, sum(losses.values()))
 

@@ -144,3 +144,12 @@ def test_too_small_image():
 
 def test_registered():
     assert isinstance(MODELS.build(dict(type='RVT', arch=dict(TOY))), RVT)
+
+@pytest.mark.parametrize(('out_indices', 'blocks', 'pools'), [((0,), [1], 0), ((1,), [2], 0),
+                                                              ((0, -1), [2, 1], 1)])
+def test_only_what_is_used_is_built(out_indices, blocks, pools):
+    model = RVT(arch=TOY, out_type='featmap', out_indices=out_indices).train()
+    assert [len(stage['blocks']) for stage in model.transformers] == blocks
+    assert len(model.pools) == pools
+    sum(x.square().mean() for x in model(images(2, 3, 32, 48))).backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)

@@ -6,6 +6,7 @@ grid at any aspect ratio, ordinary layer normalisation in the convolutional stem
 that trains, and no class-token arithmetic where only maps are wanted.
 """
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from mmcv.cnn.bricks import DropPath
@@ -160,8 +161,8 @@ class FAN(BaseModule):
         arch = self._parse_arch(arch)
         if out_type not in ('featmap', 'cls_token'):
             raise ValueError(f"out_type='{out_type}': choose 'featmap' or 'cls_token'")
-        depths, widths, heads = arch['depths'], arch['embed_dims'], arch['num_heads']
-        num_blocks = sum(depths)
+        widths, heads = arch['embed_dims'], arch['num_heads']
+        num_blocks = sum(arch['depths'])
         if not 0. <= drop_path_rate < 1.:
             raise ValueError(f'drop_path_rate={drop_path_rate} is outside [0, 1)')
         if not -1 <= frozen_stages <= num_blocks:
@@ -173,6 +174,11 @@ class FAN(BaseModule):
         self.out_indices = self._parse_out_indices(
             out_indices if out_indices is not None else arch.get('out_indices', (-1,)),
             num_blocks)
+        # blocks whose output nothing uses are not built: DDP would wait for their gradients
+        classify = out_type == 'cls_token' or -1 in self.out_indices
+        num_blocks = num_blocks if classify else max(self.out_indices, default=-1) + 1
+        block_stage = [stage for stage, depth in enumerate(arch['depths'])
+                       for _ in range(depth)][:num_blocks]
 
         self.cls_token = nn.Parameter(torch.zeros(1, 1, widths[-1]))
         if arch['patch_embed'] == 'hybrid':
@@ -182,17 +188,16 @@ class FAN(BaseModule):
             self.patch_embed = ConvPatchEmbed(in_channels, widths[0], arch['patch_size'])
         self.pos_embed = FourierPositionEncoding(widths[0], paired_frequencies)
         self.blocks = nn.ModuleList(
-            FANBlock(width, num_heads, mlp_ratio, qkv_bias, drop_path_rate, layer_scale, tap,
-                     patch_reasoning)
-            for depth, width, num_heads in zip(depths, widths, heads, strict=True)
-            for _ in range(depth))
+            FANBlock(widths[stage], heads[stage], mlp_ratio, qkv_bias, drop_path_rate, layer_scale,
+                     tap, patch_reasoning)
+            for stage in block_stage)
         # after which block the width changes
         self.downsamples = nn.ModuleDict({
-            str(sum(depths[:i + 1]) - 1): TokenDownsample(widths[i], widths[i + 1])
-            for i in range(len(depths) - 1)})
+            str(i): TokenDownsample(widths[stage], widths[stage + 1])
+            for i, (stage, following) in enumerate(pairwise(block_stage)) if stage != following})
         self.cls_attn_blocks = nn.ModuleList(
             ClassAttentionBlock(widths[-1], heads[-1], mlp_ratio, qkv_bias, layer_scale)
-            for _ in range(num_class_attention))
+            for _ in range(num_class_attention if classify else 0))
         if out_type == 'cls_token':
             self.norm = nn.LayerNorm(widths[-1], eps=1e-6)
         self._initialize()
@@ -210,6 +215,9 @@ class FAN(BaseModule):
                   'stem_depths' if arch['patch_embed'] == 'hybrid' else 'patch_size'}
         if missing := needed - arch.keys():
             raise ValueError(f'the FAN arch dict lacks {", ".join(sorted(missing))}')
+        if len({len(arch[key]) for key in ('embed_dims', 'depths', 'num_heads')}) > 1:
+            raise ValueError('embed_dims, depths and num_heads of the FAN arch dict differ in '
+                             'length: each has one entry per stage')
         return arch
 
     @staticmethod

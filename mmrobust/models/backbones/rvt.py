@@ -7,6 +7,7 @@ kind of feed-forward network and the number of masked blocks as options, since t
 figures of RVT-B belong to another choice of them than the published code makes.
 """
 from collections.abc import Sequence
+from itertools import pairwise
 
 from mmcv.cnn.bricks import DropPath
 from mmengine.model import BaseModule
@@ -195,18 +196,22 @@ class RVT(BaseModule):
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
 
+        # blocks whose output nothing uses are not built: DDP would wait for their gradients
+        used = num_blocks if out_type == 'avg_featmap' else max(self.out_indices, default=-1) + 1
         self.patch_embed = PoolingPatchEmbed(in_channels, widths[0], arch['patch_size'])
         self.transformers = nn.ModuleList()
         for stage, (depth, width, num_heads) in enumerate(zip(depths, widths, heads, strict=True)):
             first = sum(depths[:stage])
+            if first >= used:
+                break
             self.transformers.append(nn.ModuleDict(dict(blocks=nn.ModuleList(
                 RVTBlock(width, num_heads, mlp, mlp_ratio, qkv_bias,
                          drop_path_rate * (first + i) / num_blocks,
                          mask_tokens if first + i < masked_blocks else 0, tap,
                          patch_reasoning)
-                for i in range(depth)))))
+                for i in range(min(depth, used - first))))))
         self.pools = nn.ModuleList(
-            TokenPooling(*pair) for pair in zip(widths[:-1], widths[1:], strict=True))
+            TokenPooling(*pair) for pair in pairwise(widths[:len(self.transformers)]))
         if out_type == 'avg_featmap':
             self.norm = nn.LayerNorm(widths[-1], eps=1e-6)
         for module in self._frozen_modules():

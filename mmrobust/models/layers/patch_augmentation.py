@@ -1,10 +1,10 @@
 """Patch-wise augmentation of the "plus" models of "Towards Robust Vision Transformer"."""
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+
+from mmrobust.models.image_range import image_range
 
 
 def augment_patches(images: Tensor,
@@ -62,20 +62,19 @@ class PatchAugmentation(nn.Module):
     Args:
         patch_size (int): Side of a patch in pixels.
         prob (float): Probability of each of the three changes.
-        mean, std (Sequence[float]): The normalisation of the batch, for pixels of 0 to 255.
     """
 
-    def __init__(self,
-                 patch_size: int = 16,
-                 prob: float = 0.1,
-                 mean: Sequence[float] = (123.675, 116.28, 103.53),
-                 std: Sequence[float] = (58.395, 57.12, 57.375)) -> None:
+    def __init__(self, patch_size: int = 16, prob: float = 0.1) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.prob = prob
-        mean, std = torch.tensor(mean), torch.tensor(std)
-        for name, pixel in (('low', 0), ('high', 255)):
-            self.register_buffer(name, ((pixel - mean) / std)[:, None, None], persistent=False)
+        self.register_buffer('low', torch.tensor(-torch.inf), persistent=False)
+        self.register_buffer('high', torch.tensor(torch.inf), persistent=False)
+
+    def prepare(self, preprocessor: nn.Module) -> None:
+        """Take the range of images from the model's data preprocessor."""
+        low, high = image_range(preprocessor)
+        self.low, self.high = low.clone(), high.clone()
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

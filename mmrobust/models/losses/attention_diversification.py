@@ -60,8 +60,9 @@ class DiversificationListener:
         return torch.cat(outputs, dim=1) if self.per_head else outputs[0]
 
     def observe(self, attention: Tensor) -> None:
-        maps = attention if self.per_head else attention.mean(dim=1, keepdim=True)
-        maps = maps.to(torch.promote_types(maps.dtype, torch.float32))  # (B, M, Nq, Nk)
+        maps = attention.to(torch.promote_types(attention.dtype, torch.float32))
+        if not self.per_head:  # averaged after the conversion: half precision would round
+            maps = maps.mean(dim=1, keepdim=True)  # (B, M, Nq, Nk)
         level = self.tau / maps.shape[-1]
         kept = maps * (maps > level if self.official else maps >= level)
         squared = kept.square().sum(dim=-1, keepdim=True)

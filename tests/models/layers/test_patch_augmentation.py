@@ -1,6 +1,7 @@
 """Patch-wise augmentation."""
 import pytest
 import torch
+from mmengine.model import ImgDataPreprocessor
 
 from mmrobust.models.layers.patch_augmentation import PatchAugmentation, augment_patches
 
@@ -46,7 +47,9 @@ def test_share_of_changed_patches():
 
 
 def test_module_keeps_the_image_range():
-    module = PatchAugmentation(patch_size=4, prob=1.0, mean=(100, 100, 100), std=(50, 50, 50))
+    module = PatchAugmentation(patch_size=4, prob=1.0)
+    assert module(torch.full((1, 3, 8, 8), 9.)).max() > 8  # it knows no range of its own
+    module.prepare(ImgDataPreprocessor(mean=(100, 100, 100), std=(50, 50, 50)))
     out = module(torch.full((1, 3, 8, 8), 3.1, requires_grad=True))
     assert out.max().item() == pytest.approx(3.1) and not module.state_dict()
     assert not out.requires_grad
