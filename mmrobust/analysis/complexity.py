@@ -11,10 +11,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmrobust.models.layers.tap import TokenAwareAvgPooling
+from mmrobust.utils.compat import dense_attention
 from mmrobust.utils.figures import COLOURS, SIZES, new_figure, save_figure
 from mmrobust.utils.files import write_table
 
@@ -47,7 +47,7 @@ def measure_complexity(model: nn.Module, shape: tuple[int, int]) -> dict[str, fl
         attention = []
     counter = FlopCounterMode(display=False, depth=None)
     # the other kernels of attention are no matrix products to the counter
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+    with torch.no_grad(), dense_attention(), counter:
         model(torch.empty(1, 3, *shape, device='meta'), mode='tensor')
     found: dict[str, float | None] = dict(
         parameters=_parameters([model]), operations=counter.get_total_flops() / 2,

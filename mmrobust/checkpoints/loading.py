@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mmrobust.utils.compat import OutOfMemoryError, safe_globals
 from mmrobust.utils.files import write_atomically
 
 from .conversion import has_official_names
@@ -52,10 +53,10 @@ def load_foreign(path: str | Path, trust: bool = False, map_location: Any = 'cpu
     try:
         if path.suffix == '.safetensors':
             return _load_safetensors(path)
-        with torch.serialization.safe_globals(allowed_objects()), warnings.catch_warnings():
+        with safe_globals(allowed_objects()), warnings.catch_warnings():
             warnings.filterwarnings('ignore', 'Detected pickle protocol')
             return torch.load(path, map_location=map_location, weights_only=True)
-    except (PermissionError, MemoryError, torch.OutOfMemoryError):
+    except (PermissionError, MemoryError, OutOfMemoryError):
         raise
     except Exception as error:  # damaged bytes can raise anything
         needed = _refused_objects(error, path)
@@ -96,7 +97,7 @@ def guard_loading(trust: bool = False) -> Iterator[None]:
         stack.callback(CheckpointLoader.register_scheme, '', usual, force=True)
         if not trust:
             # the loaders of URLs call torch.load themselves
-            stack.enter_context(torch.serialization.safe_globals(allowed_objects()))
+            stack.enter_context(safe_globals(allowed_objects()))
             os.environ[FORCE_SAFE] = '1'
             stack.callback(_set_environment, FORCE_SAFE, forced)
         yield

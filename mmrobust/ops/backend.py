@@ -1,4 +1,4 @@
-"""Which code computes an operation, and in which precision."""
+"""Which code computes an operation, and in which precision, with torch 2.1 to the newest."""
 import functools
 import importlib
 import os
@@ -6,6 +6,24 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
+
+try:
+    from torch.compiler import is_compiling  # from torch 2.3 on
+except ImportError:
+    from torch._dynamo.external_utils import is_compiling
+
+__all__ = ['autocast_dtype', 'interpreted', 'is_compiling', 'statistics_dtype', 'triton_module']
+
+OLDEST_TRITON = (3, 1)  # of torch 2.5; earlier ones lack `input_precision` and a full interpreter
+
+
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """The type that autocast computes in on this kind of device; None where it is off."""
+    if hasattr(torch, 'get_autocast_dtype'):  # from torch 2.4 on
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    if device == 'cpu':
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
 
 
 def statistics_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -15,16 +33,24 @@ def statistics_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def triton_module(name: str, *tensors: Tensor) -> ModuleType | None:
     """The module of Triton kernels, if it is there and supports these tensors."""
-    if tensors[0].is_cuda or os.environ.get('TRITON_INTERPRET') == '1':
+    if tensors[0].is_cuda or interpreted():
         module = _import(name)
         if module is not None and module.supports(*tensors):
             return module
     return None
 
 
+def interpreted() -> bool:
+    """Whether Triton's interpreter runs its kernels on the CPU."""
+    return os.environ.get('TRITON_INTERPRET') == '1'
+
+
 @functools.cache
 def _import(name: str) -> ModuleType | None:
     try:
-        return importlib.import_module(f'mmrobust.ops.{name}')
+        import triton
     except ImportError:
         return None
+    if tuple(map(int, triton.__version__.split('.')[:2])) < OLDEST_TRITON:
+        return None
+    return importlib.import_module(f'mmrobust.ops.{name}')

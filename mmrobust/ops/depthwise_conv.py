@@ -3,6 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .backend import autocast_dtype, is_compiling
+
 WIDTH = 3  # columns of the kernel up to which oneDNN has a depthwise weight gradient
 
 
@@ -46,11 +48,11 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns:
         Map (B, C, H, W).
     """
-    if x.device.type != 'cpu' or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if x.device.type != 'cpu' or is_compiling() or torch.jit.is_tracing():
         return _conv(x, weight, bias)
     tensors = x, weight, bias
-    if torch.is_autocast_enabled('cpu'):
-        tensors = [t.to(torch.get_autocast_dtype('cpu')) for t in tensors]
+    if (dtype := autocast_dtype('cpu')) is not None:
+        tensors = [t.to(dtype) for t in tensors]
     with torch.autocast('cpu', enabled=False):
         return _DepthwiseConv2d.apply(*tensors)
 

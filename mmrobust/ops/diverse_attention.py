@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from . import chunked_attention as chunked
-from .backend import triton_module
+from .backend import autocast_dtype, triton_module
 
 
 class _DiverseAttention(torch.autograd.Function):
@@ -60,8 +60,7 @@ def diverse_attention(
     _check(q, k, v, logit_mask)
     tensors = [q, k, v, logit_mask]
     device = q.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
+    if (dtype := autocast_dtype(device)) is not None:
         tensors = [t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in tensors]
     options = chunked.Options(
         scale=q.shape[-1]**-0.5 if scale is None else float(scale), threshold=threshold,

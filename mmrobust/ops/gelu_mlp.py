@@ -3,6 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .backend import autocast_dtype, is_compiling
+
 BLOCK_ROWS = 2048  # of the hidden rows, which stay in the cache between the two products
 
 
@@ -57,10 +59,10 @@ def gelu_mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: 
     """
     tensors = x, weight1, bias1, weight2, bias2
     device = x.device.type
-    if device not in ('cpu', 'cuda') or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if device not in ('cpu', 'cuda') or is_compiling() or torch.jit.is_tracing():
         return F.linear(F.gelu(F.linear(*tensors[:3])), weight2, bias2)
-    if torch.is_autocast_enabled(device):
-        tensors = [t.to(torch.get_autocast_dtype(device)) for t in tensors]
+    if (dtype := autocast_dtype(device)) is not None:
+        tensors = [t.to(dtype) for t in tensors]
     with torch.autocast(device, enabled=False), torch.cuda.device_of(x):
         rows = tensors[0].flatten(0, -2)
         return _GeluMlp.apply(rows, *tensors[1:]).unflatten(0, x.shape[:-1])

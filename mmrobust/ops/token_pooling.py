@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backend import statistics_dtype, triton_module
+from .backend import is_compiling, statistics_dtype, triton_module
 
 GROUP_ENTRIES = 2**20  # images are pooled in groups of about this size, to stay in the cache
 
@@ -46,7 +46,7 @@ def token_aware_avg_pool(x: Tensor, weights: Tensor) -> Tensor:
         raise ValueError('x must be (B, C, H, W) and weights (B, K, H, W) with K >= 1, got '
                          f'{tuple(x.shape)} and {tuple(weights.shape)}')
     weights = weights.to(x.dtype)
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return _compiled(x, weights)
     with torch.cuda.device_of(x):
         return _TokenAwareAvgPool.apply(x, weights)

@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .backend import interpreted
 from .chunked_attention import Options
 
 BUFFER_BYTES = 2**26  # for the sum over heads; what does not fit is done in several passes
@@ -236,7 +237,7 @@ def _grad_kv(Q, K, V, GradOut, Lse, Total, GradSums, Inverse, Along, Delta, Grad
 def supports(q: Tensor, v: Tensor) -> bool:
     """Whether the kernels can do this; the interpreter runs them on the CPU."""
     on_device = (torch.cuda.get_device_capability(q.device) >= (8, 0) if q.is_cuda
-                 else triton.knobs.runtime.interpret)
+                 else interpreted())
     widest = {torch.float32: 64, torch.float16: 128, torch.bfloat16: 128}.get(q.dtype, 0)
     return on_device and max(q.shape[-1], v.shape[-1]) <= widest and 0 not in (
         *q.shape, *v.shape)
