@@ -121,24 +121,38 @@ class AttentionMaps:
             ValueError: If the position is outside the image, or there is no such head.
         """
         self.check_head(head)
-        if not all(0 <= part <= 1 for part in position):
-            raise ValueError(f'the query at {position[0]}, {position[1]} lies outside the image: '
-                             'both parts are 0 to 1')
         own = self.of_image(image)
         grid, extra = self.grid_of(self.shape[2])
-        covered = self.unpadded or grid
-        y, x = (min(int(part * side), side - 1)
-                for part, side in zip(position, covered, strict=True))
+        y, x = self.query_place(position)[0]
         token = extra + y * grid[1] + x
         if self.windows is not None:
             (window, token), = (self.windows == token).nonzero().tolist()
             row = own.weights[window, :, token].float()  # (h, Nk)
             attended = row.new_zeros(self.num_tokens)
             attended[self.windows[window]] = row.mean(0) if head is None else row[head]
-            return attended.view(grid)[:covered[0], :covered[1]]
+            rows, columns = self.unpadded or grid
+            return attended.view(grid)[:rows, :columns]
         row = own._rows(slice(token, token + 1))[0, :, 0]  # (h, Nk)
         grid, extra = self.grid_of(self.shape[3])
         return (row.mean(0) if head is None else row[head])[extra:].view(grid)
+
+    def query_place(self, position: tuple[float, float]) -> tuple[tuple[int, int],
+                                                                  tuple[int, int]]:
+        """Row and column of the token at a place of the image, and how many there are of each.
+
+        Args:
+            position (tuple[float, float]): From the top and from the left, as parts of the image.
+
+        Raises:
+            ValueError: If the position is outside the image.
+        """
+        if not all(0 <= part <= 1 for part in position):
+            raise ValueError(f'the query at {position[0]}, {position[1]} lies outside the image: '
+                             'both parts are 0 to 1')
+        sides = self.unpadded or self.grid_of(self.shape[2])[0]
+        y, x = (min(int(part * side), side - 1)
+                for part, side in zip(position, sides, strict=True))
+        return (y, x), sides
 
     def of_image(self, image: int) -> 'AttentionMaps':
         """The maps of one image."""

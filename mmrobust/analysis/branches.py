@@ -18,8 +18,9 @@ from mmrobust.utils.figures import COLOURS, SIZES, new_figure, save_figure, show
 from mmrobust.utils.files import write_table
 
 from .capture import select_layers
+from .conditions import CLEAN, Condition
 from .maps import spread
-from .subject import Condition, ImageSource, Subject
+from .subject import ImageSource, Subject
 
 
 @contextmanager
@@ -74,11 +75,11 @@ def tap_weights(subject: Subject, out: str | Path, number: int = 3, seed: int = 
         str: A line of mean weights for each layer.
     """
     source = ImageSource(subject.cfg)
-    condition = condition or Condition()
+    condition = condition or CLEAN
     images = [file] if file else source.choose(number, seed)
     panels, rows = [], []
     for image in tqdm(images, desc=subject.name, unit='image'):
-        data = source.load_file(image, condition) if file else source.load(image, condition)
+        data = subject.look(source, image, condition)
         with capture_branch_weights(subject.model) as weights, torch.inference_mode():
             subject.run(data)
         names = list(weights)
@@ -86,7 +87,7 @@ def tap_weights(subject: Subject, out: str | Path, number: int = 3, seed: int = 
         for position, (name, (maps,)) in enumerate(weights.items()):
             shares = maps.argmax(0).flatten().bincount(minlength=len(maps)) / maps[0].numel()
             labels = branch_labels(subject.model.get_submodule(name))
-            rows += [dict(image=Path(image).stem if file else source.name(image),
+            rows += [dict(image=source.name(image),
                           condition=str(condition), layer=name, position=position, branch=label,
                           mean_weight=float(mean), share_of_tokens=float(share))
                      for label, mean, share in zip(labels, maps.mean((1, 2)), shares,

@@ -20,6 +20,7 @@ from .page import figure, page, table
 ANALYSES = {
     'attention_maps': 'Attention maps',
     'attention_stability': 'Stability of attention',
+    'mask_stability': 'Attention under many masks of one image',
     'head_diversity': 'Diversity of heads and concentration',
     'tap_weights': 'What token-aware average pooling chose',
     'segmentation_comparison': 'Segmentations',
@@ -27,8 +28,8 @@ ANALYSES = {
     'ablation': 'Ablation',
 }
 """Names of the files of our analyses (``NAME.csv`` beside ``NAME.png``) to headings."""
-GROUPS = ('model', 'condition', 'corruption', 'severity', 'layer', 'branch')
-HIDDEN = ('image', 'head', 'position')
+GROUPS = ('model', 'condition', 'layer', 'branch')
+HIDDEN = ('image', 'head', 'position', 'mask_seed')
 LONGEST_TABLE = 40
 PICTURE_WIDTH = 640
 

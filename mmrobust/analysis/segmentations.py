@@ -11,7 +11,8 @@ from tqdm import tqdm
 from mmrobust.utils.figures import SIZES, new_figure, save_figure, show_image
 from mmrobust.utils.files import write_table
 
-from .subject import Condition, ImageSource, Subject
+from .conditions import CLEAN, Condition
+from .subject import ImageSource, Subject, readable
 
 IGNORED = 255
 MOST_BOXES = 3
@@ -31,7 +32,9 @@ def compare_segmentations(subjects: Sequence[Subject], out: str | Path, number: 
         out (str | Path): Folder of the files.
         number (int): How many images.
         seed (int): Which ones.
-        conditions (Sequence[Condition]): Corruptions to see each image under. Defaults to none.
+        conditions (Sequence[Condition]): Corruptions and occlusions to see each image under;
+            where every model chooses its own patches, the first one's are shown. Defaults to
+            none.
         dataset (dict, optional): Config of another data set, such as ACDC.
         indices (Sequence[int], optional): Given images instead.
 
@@ -45,18 +48,19 @@ def compare_segmentations(subjects: Sequence[Subject], out: str | Path, number: 
     rows: list[dict[str, Any]] = []
     panels = []
     for index in tqdm(source.choose(number, seed, indices), desc='segmentations', unit='image'):
-        for condition in conditions or (Condition(),):
-            data = source.load(index, condition)
-            truth = _labels(data['data_samples'], 'gt_sem_seg')
-            predictions = []
+        for condition in conditions or (CLEAN,):
+            predictions, seen = [], []
             for subject in subjects:
+                data = subject.look(source, index, condition)
+                seen.append(data)
+                truth = _labels(data['data_samples'], 'gt_sem_seg')
                 predictions.append(_labels(subject.predict(data), 'pred_sem_seg'))
                 if predictions[-1] is None:
                     raise ValueError(f'{subject.name} predicts no segmentation: give the config '
                                      'of a segmenter')
                 rows.append(dict(image=source.name(index), condition=str(condition),
                                  model=subject.name, **_scores(predictions[-1], truth)))
-            panels.append((source.display(data), truth, predictions, source.name(index),
+            panels.append((source.display(seen[0]), truth, predictions, source.name(index),
                            condition))
     out = Path(out)
     write_table(out / 'segmentation_comparison.csv', rows)
@@ -137,7 +141,7 @@ def _draw(panels: list[tuple], models: list[str], meta: dict, path: Path) -> Non
                 for colour, thickness in (('black', 2.2), ('white', 1.1)):
                     axis.add_patch(Rectangle((left, top), box_width, box_height, fill=False,
                                              edgecolor=colour, linewidth=thickness))
-        line[0].set_ylabel(f'{name[:18]}\n{condition}', fontsize=SIZES['tick'])
+        line[0].set_ylabel(f'{readable(Path(name).stem)[:18]}\n{condition}', fontsize=SIZES['tick'])
     handles = [Patch(color=palette[i] / 255, label=classes[i])
                for i in sorted(seen) if i < len(classes)]
     figure.legend(handles=handles, fontsize=SIZES['legend'], frameon=False,

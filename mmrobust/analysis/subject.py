@@ -1,5 +1,6 @@
-"""What is looked at: a trained model and images of its test data, clean or corrupted."""
+"""What is looked at: a trained model and images of its test data, under conditions."""
 import copy
+import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,30 +18,10 @@ from torch import nn
 
 from mmrobust.checkpoints import check_fit, guard_loading
 from mmrobust.datasets.pipeline import LOADING
-from mmrobust.datasets.transforms.corrupt import Corrupt, relative_path
+from mmrobust.datasets.transforms.corrupt import relative_path
 from mmrobust.datasets.transforms.read_image import ImageDecodeError, ReadImage
 
-
-@dataclass(frozen=True)
-class Condition:
-    """Clean (no name), or a corruption at a severity.
-
-    Attributes:
-        name (str, optional): One of ``mmrobust.corruptions.NAMES``.
-        severity (int): 1 to 5.
-        seed (int): Changes the random draws.
-        family (str): Severity table, 'imagenet' or 'cifar' (milder, for 32 x 32 pixels).
-    """
-    name: str | None = None
-    severity: int = 3
-    seed: int = 0
-    family: str = 'imagenet'
-
-    def __str__(self) -> str:
-        return f'{self.name.replace("_", " ")} {self.severity}' if self.name else 'clean'
-
-
-CLEAN = Condition()
+from .conditions import CLEAN, Condition
 
 
 @dataclass
@@ -72,14 +53,25 @@ class Subject:
                                                  logger='silent'))
         return cls(name or Path(cfg.filename).stem, model.to(device).eval(), cfg)
 
-    def prepare(self, data: dict) -> dict:
-        """One image of the test data as a batch for the model."""
-        return self.model.data_preprocessor(pseudo_collate([data]), False)
+    def prepare(self, *images: dict) -> dict:
+        """Images of the test data as a batch for the model."""
+        return self.model.data_preprocessor(pseudo_collate(images), False)
+
+    def look(self, source: 'ImageSource', image: int | str, condition: Condition = CLEAN) -> dict:
+        """One image under a condition, as the pipeline packs it for this model.
+
+        Args:
+            source (ImageSource): The test data.
+            image (int | str): Position in them, or an image file.
+            condition (Condition): Corruption, occlusion, or neither.
+        """
+        load = source.load_file if isinstance(image, str) else source.load
+        return condition.change(self.model, load(image, condition))
 
     @torch.inference_mode()
-    def run(self, data: dict) -> Any:
-        """Run the network on the whole image, whatever way of testing the config chooses."""
-        batch = self.prepare(data)
+    def run(self, *images: dict) -> Any:
+        """Run the network on whole images, whatever way of testing the config chooses."""
+        batch = self.prepare(*images)
         return self.model(batch['inputs'], batch.get('data_samples'), mode='tensor')
 
     @torch.inference_mode()
@@ -200,11 +192,7 @@ class ImageSource:
     def _apply(self, transforms: Sequence[Any], results: dict, condition: Condition,
                root: str | None) -> dict:
         """The pipeline, with the corruption right after the image is loaded."""
-        corruption = []
-        if condition.name:
-            corruption = [Corrupt(condition.name, condition.severity, condition.seed, root=root,
-                                  family=condition.family,
-                                  image_order='rgb' if self.decoded else 'bgr')]
+        corruption = condition.transforms(root, 'rgb' if self.decoded else 'bgr')
         steps: list[Any] = corruption if 'img' in results else []
         for step in transforms:
             steps = [*steps, *([ReadImage(step), *corruption] if _loads(step) else [step])]
@@ -226,14 +214,21 @@ class ImageSource:
                                    (0, max(0, size[1] - image.shape[1])), (0, 0)))
         return image if self.decoded else np.ascontiguousarray(image[..., ::-1])
 
-    def name(self, index: int) -> str:
-        """A short name of an image, without its folder."""
-        data, i = self.places[index]
+    def name(self, image: int | str) -> str:
+        """Folder and name of an image, which tell it from the others; else its number."""
+        if isinstance(image, str):
+            return relative_path(image, None)
+        data, i = self.places[image]
         path = data.get_data_info(i).get('img_path')
-        return Path(relative_path(path, None)).stem if path else f'{index:05d}'
+        return relative_path(path, None) if path else f'{image:05d}'
 
 
 def _loads(step: Any) -> bool:
     """Whether a step of a pipeline, built or not, loads an image."""
     kind = step['type'] if isinstance(step, dict) else type(step)
     return bool(LOADING.fullmatch(kind if isinstance(kind, str) else kind.__name__))
+
+
+def readable(name: str) -> str:
+    """A file name as text that can be drawn, also where its bytes are no UTF-8."""
+    return os.fsencode(name).decode('utf-8', 'replace')

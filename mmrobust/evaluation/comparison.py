@@ -51,7 +51,10 @@ def load_models(paths: Sequence[str | Path], names: Sequence[str] | None = None)
 
 def compare(paths: Sequence[str | Path], out: str | Path | None = None,
             names: Sequence[str] | None = None) -> str:
-    """Compare models, and write ``comparison.csv`` and ``comparison.png`` where asked.
+    """Compare models, and write ``comparison.csv``, ``.png`` and ``per_type.csv`` where asked.
+
+    ``per_type.csv`` is laid out as the papers' tables: a row for each model, a column for each
+    type, with corruption errors where the benchmark has them and else the means.
 
     Args:
         paths, names: See :func:`load_models`.
@@ -63,6 +66,8 @@ def compare(paths: Sequence[str | Path], out: str | Path | None = None,
     models = load_models(paths, names)
     if out is not None:
         _write_csv(models, Path(out) / 'comparison.csv')
+        if 'draws' not in models[0]['summary']:
+            write_table(Path(out) / 'per_type.csv', map(_per_type, models))
         plot_comparison(models, Path(out) / 'comparison.png')
     return comparison_table(models)
 
@@ -73,9 +78,22 @@ def _write_csv(models: Sequence[Mapping[str, Any]], path: Path) -> None:
         return
     rows = [[name, *(model['summary']['types'].get(name) for model in models)]
             for name in models[0]['summary']['types']]
+    if all('corruption_errors' in model['summary'] for model in models):
+        rows += [[f'CE {name}', *(model['summary']['corruption_errors'].get(name)
+                                  for model in models)]
+                 for name in models[0]['summary']['corruption_errors']]
     rows += [[name, *(model['summary'].get(name) for model in models)] for name in TOTALS
              if any(model['summary'].get(name) is not None for model in models)]
     text = io.StringIO()
     csv.writer(text, lineterminator='\n').writerows(
         [['name', *(model['model'] for model in models)], *rows])
     write_text_atomically(path, text.getvalue())
+
+
+def _per_type(model: Mapping[str, Any]) -> dict[str, Any]:
+    """One row of the papers' tables of types."""
+    summary = model['summary']
+    errors = summary.get('corruption_errors')
+    return {'model': model['model'], 'values': 'corruption error' if errors else model['metric'],
+            **{name: summary.get(name) for name in TOTALS if name in summary},
+            **(errors or summary['types'])}

@@ -6,7 +6,7 @@ from .draws import STATISTICS, draw_rows, draw_sentences
 from .protocols import CLEAN
 
 Row = Sequence[str] | None
-TOTALS = ('P', 'mPC', 'rPC', 'mean_error', 'mCE')
+TOTALS = ('P', 'mPC', 'rPC', 'mean_error', 'mCE', 'mCE_without_noise')
 
 
 def number(value: float | None, signed: bool = False) -> str:
@@ -138,6 +138,11 @@ def comparison_table(models: Sequence[Mapping[str, Any]]) -> str:
         for name in names:
             rows.append(row(heading if name == next(iter(names)) else '', name,
                             lambda summary, name=name: summary['types'].get(name)))
+    if all('corruption_errors' in model['summary'] for model in models):
+        rows.append(None)
+        for name in first['summary']['corruption_errors']:
+            rows.append(row('' if rows[-1] else 'CE', name, lambda summary, name=name: summary[
+                'corruption_errors'].get(name)))
     totals = [row('', name, lambda summary, name=name: summary.get(name)) for name in TOTALS
               if any(model['summary'].get(name) is not None for model in models)]
     if totals:

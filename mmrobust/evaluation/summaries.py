@@ -57,12 +57,19 @@ def mean_error(protocol: Protocol, cells: Cells, metric: str) -> dict:
 
 
 def corruption_errors(protocol: Protocol, cells: Cells, metric: str) -> dict:
-    """The same with the corruption error of each type and mCE, both relative to AlexNet's."""
+    """The same with the corruption error of each type and mCE, relative to AlexNet's.
+
+    ``mCE_without_noise`` is the mean over the twelve types that are no noise, for models that
+    were trained with noise (the AFAT paper's "IN-C without noise").
+    """
     summary = corruption(protocol, cells, metric)
     errors = {name: None if summary['types'].get(name) is None
               else corruption_error(name, [100 - cells[name, s][metric] for s in range(1, 6)])
               for name in ALEXNET_ERROR}
-    return {**summary, 'corruption_errors': errors, 'mCE': _mean(errors.values())}
+    noise = protocol.headings.get('noise', ())
+    quiet = [error for name, error in errors.items() if name not in noise]
+    return {**summary, 'corruption_errors': errors, 'mCE': _mean(errors.values()),
+            'mCE_without_noise': _mean(quiet)}
 
 
 def plain(protocol: Protocol, cells: Cells, metric: str) -> dict:

@@ -1,10 +1,9 @@
 """Files that are either complete or not there."""
 import csv
-import io
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -103,11 +102,20 @@ def write_bytes_atomically(path: str | Path, content: bytes) -> None:
     write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
 
 
-def write_table(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV in one step; floats with six significant digits, None as nothing."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
-    writer.writeheader()
-    writer.writerows({key: f'{value:.6g}' if isinstance(value, float) else value
-                      for key, value in row.items()} for row in rows)
-    write_text_atomically(path, text.getvalue())
+def write_table(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as CSV in one step; floats with six significant digits, None as nothing.
+
+    Rows are taken one by one and not kept, so that any number needs no memory; the file is
+    opened before the first is asked for.
+    """
+    def write(temporary: str) -> None:
+        with open(temporary, 'w', encoding='utf-8', errors='surrogateescape', newline='') as file:
+            writer = None
+            for row in rows:
+                if writer is None:
+                    writer = csv.DictWriter(file, list(row), lineterminator='\n')
+                    writer.writeheader()
+                writer.writerow({key: f'{value:.6g}' if isinstance(value, float) else value
+                                 for key, value in row.items()})
+
+    write_atomically(path, write)

@@ -24,7 +24,11 @@ def tool(repo, config, checkpoint, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize('name, arguments, says', [
     ('attention_maps', ['--layers', '0', '--queries', '0.7,0.5'], 'gaussian noise 3'),
     ('attention_stability', ['--images', '2', '--corruption', 'fog', 'snow'], 'small: cosine of'),
+    ('attention_stability', ['--images', '1', '--occlude', '0.25', '--heads', 'each'],
+     '(single heads), 1 images'),
+    ('mask_stability', ['--masks', '3', '--image', '1'], 'cosine over 3 masks: median'),
     ('head_diversity', ['--images', '2'], 'cosine between heads'),
+    ('head_diversity', ['--images', '1', '--occlude', '0.2'], 'cosine between heads'),
     ('tap_weights', ['--images', '1', '--corruption', 'fog'], 'backbone.blocks.1.tap: identity'),
     ('segmentation_comparison', ['--images', '1', '--names', 'tiny'], 'tiny: pixel accuracy')])
 def test_draws(tool, tmp_path, name, arguments, says):
@@ -34,11 +38,15 @@ def test_draws(tool, tmp_path, name, arguments, says):
 
 
 @pytest.mark.parametrize('name, arguments, says', [
-    ('attention_maps', ['--layers', '9'], "ValueError: there is no attention layer '9'"),
+    ('attention_maps', ['--layers', '9'], "there is no attention layer '9'"),
     ('attention_maps', ['--head', '4'], 'there is no head 4: the layer has the heads 0 to 1'),
     ('attention_maps', ['--image', '77'], 'there is no image 77'),
     ('attention_maps', ['--image', 'none.png'], "there is no image 'none.png'"),
     ('attention_maps', ['--corruption', 'frog'], "unknown corruption 'frog'"),
+    ('attention_maps', ['--occlude', '1.5'], 'ratio=1.5 is outside (0, 1)'),
+    ('attention_maps', ['--chosen-by', 'afat.pth'], 'say what share of them, such as'),
+    ('mask_stability', ['--masks', '0'], '0 masks: draw at least 1'),
+    ('mask_stability', ['--patch-size', '48'], 'is not a multiple of the patch of 48 x 48'),
     ('head_diversity', ['--names', 'a', 'b'], '2 names for 1 models: give one for each'),
     ('head_diversity', ['--images', '0'], '0 images: there is nothing to look at'),
     ('tap_weights', ['--images', '-1'], '-1 images: there is nothing to look at'),

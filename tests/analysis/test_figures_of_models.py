@@ -11,15 +11,19 @@ from mmengine.config import Config
 
 from mmrobust.analysis.branches import capture_branch_weights, tap_weights
 from mmrobust.analysis.capture import capture_attention
+from mmrobust.analysis.conditions import CLEAN, Condition
 from mmrobust.analysis.diversity import head_diversity
 from mmrobust.analysis.maps import draw_attention_maps, spread
+from mmrobust.analysis.masks import mask_stability
+from mmrobust.analysis.running import RunningHistogram
 from mmrobust.analysis.segmentations import compare_segmentations, difference_boxes
 from mmrobust.analysis.stability import attention_stability
-from mmrobust.analysis.statistics import attention_statistics
-from mmrobust.analysis.subject import CLEAN, Condition, ImageSource
+from mmrobust.analysis.statistics import attention_statistics, map_similarity
+from mmrobust.analysis.subject import ImageSource
 from mmrobust.datasets.transforms.corrupt import Corrupt
 
 FOG = Condition('fog', 3)
+HIDDEN = Condition(occlude=0.25, patch_size=16)
 
 
 def rows_of(path):
@@ -30,7 +34,7 @@ def rows_of(path):
 
 
 def test_attention_maps(subject, tmp_path):
-    draw_attention_maps([subject], 2, FOG, tmp_path)
+    draw_attention_maps([subject], [2], FOG, tmp_path)
     rows = rows_of(tmp_path / 'attention_maps.csv')
     assert [(row['condition'], row['layer']) for row in rows] == [
         (condition, f'backbone.blocks.{i}.attn') for condition in ('clean', 'fog 3')
@@ -38,7 +42,9 @@ def test_attention_maps(subject, tmp_path):
     assert [float(row['similarity_to_clean']) < 0.999 for row in rows] == [
         False, False, True, True]
     drawn = np.load(tmp_path / 'attention_maps.npz')
-    matrix = drawn['small/clean/matrix/backbone.blocks.1.attn']
+    name = ImageSource(subject.cfg).name(2)
+    assert {row['image'] for row in rows} == {name}
+    matrix = drawn[f'{name}/small/clean/matrix/backbone.blocks.1.attn']
     assert matrix.shape == (24, 24) and np.allclose(matrix.sum(-1), 1, atol=1e-5)
     assert np.mean(np.diag(matrix)) == pytest.approx(float(rows[1]['diagonality']), rel=1e-4)
 
@@ -48,12 +54,40 @@ def test_attention_of_queries_of_a_file(subject, tmp_path):
     image = source.display(source.load(0))
     cv2.imwrite(str(tmp_path / 'street.png'), image[..., ::-1])
     for out, given in (('file', str(tmp_path / 'street.png')), ('data', 0)):
-        draw_attention_maps([subject], given, CLEAN, tmp_path / out, ['-1'], head=1,
+        draw_attention_maps([subject], [given], CLEAN, tmp_path / out, ['-1'], heads=1,
                             queries=[(0.9, 0.1)])
-    key = 'small/clean/(0.9, 0.1)/backbone.blocks.1.attn'
-    first, second = (np.load(tmp_path / out / 'attention_maps.npz')[key]
-                     for out in ('file', 'data'))
+    (first, key), (second, _) = (
+        (drawn[drawn.files[0]], drawn.files[0])
+        for drawn in (np.load(tmp_path / out / 'attention_maps.npz') for out in ('file', 'data')))
+    assert key.endswith('street.png/small/clean/(0.9, 0.1)/backbone.blocks.1.attn/head 1')
     assert first.shape == (4, 6) and np.array_equal(first, second)
+
+
+def test_heads_of_several_images_side_by_side(subject, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr('mmrobust.analysis.maps.save_figure',
+                        lambda figure, path: figures.append(figure))
+    draw_attention_maps([subject], [4, 1], HIDDEN, tmp_path, heads='each', queries=[(0.6, 0.3)])
+    with (tmp_path / 'attention_maps.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    source = ImageSource(subject.cfg)
+    hidden = '25 % random patches'
+    assert [(row['image'], row['condition'], row['head']) for row in rows] == [
+        (source.name(i), condition, head) for i in (4, 1) for condition in ('clean', hidden)
+        for head in ('0', '1')]
+    with capture_attention(subject.model) as clean:
+        subject.run(source.load(1))
+    with capture_attention(subject.model) as captured:
+        subject.run(subject.look(source, 1, HIDDEN))
+    heads, _ = map_similarity(*(c['backbone.blocks.1.attn'] for c in (clean, captured)))
+    found = [float(row['similarity_to_clean']) for row in rows[-2:]]
+    assert found == pytest.approx(heads[0].tolist(), rel=1e-4) and max(found) < 0.9999
+    squares = [patch for axis in figures[0].axes if axis.get_visible() for patch in axis.patches]
+    assert len(squares) == 4 * 3  # in the picture and over each head
+    # 4 x 6 tokens of 16 pixels; 0.6 from the top and 0.3 from the left is row 2, column 1
+    assert {(p.get_x(), p.get_y(), p.get_width(), p.get_height()) for p in squares} == {
+        (15.5, 31.5, 16, 16)}
+    assert {p.get_edgecolor() for p in squares} == {(1, 0, 0, 1)}
 
 
 def test_stability(subject, tmp_path):
@@ -62,13 +96,87 @@ def test_stability(subject, tmp_path):
     assert len(rows) == 3 * 2 * 2 * 3  # images, corruptions, layers, two heads and their mean
 
     def mean(name):
-        return fmean(float(row['similarity']) for row in rows if row['corruption'] == name)
+        return fmean(float(row['similarity']) for row in rows if row['condition'] == name)
 
-    assert mean('fog') < mean('jpeg_compression') < 1
+    assert mean('fog 3') < mean('jpeg compression 1') < 1
     attention_stability([subject], [FOG, Condition('jpeg_compression', 1)], tmp_path / 'again',
                         number=3)
     for name in ('attention_stability.csv', 'attention_stability.png'):
         assert (tmp_path / name).read_bytes() == (tmp_path / 'again' / name).read_bytes()
+
+
+def test_stability_of_every_head_under_occlusion(subject, tmp_path):
+    said = attention_stability([subject], [HIDDEN], tmp_path, number=2, heads='each')
+    rows = rows_of(tmp_path / 'attention_stability.csv')
+    source = ImageSource(subject.cfg)
+    index = source.choose(2, 0)[1]
+    assert rows[-1]['image'] == source.name(index)
+    with capture_attention(subject.model) as clean:
+        subject.run(source.load(index))
+    with capture_attention(subject.model) as hidden:
+        subject.run(subject.look(source, index, HIDDEN))
+    heads, mean = map_similarity(*(c['backbone.blocks.1.attn'] for c in (clean, hidden)))
+    assert [float(row['similarity']) for row in rows[-3:]] == pytest.approx(
+        [*heads[0].tolist(), mean.item()], rel=1e-4)
+    single = fmean(float(row['similarity']) for row in rows if row['head'] != 'mean')
+    assert f'{single:.3f} (single heads)' in said
+    with pytest.raises(ValueError, match='stability compares clean images with corrupted'):
+        attention_stability([subject], [CLEAN], tmp_path / 'clean')
+    assert not (tmp_path / 'clean').exists()
+
+
+def test_running_statistics_are_those_of_all_values():
+    values = np.random.default_rng(0).beta(8, 2, 500)
+    running = RunningHistogram()
+    for value in [*values, float('nan')]:
+        running.add(float(value))
+    assert running.mean == pytest.approx(values.mean())
+    assert running.std == pytest.approx(values.std())
+    counts, edges = running.bars(running.least, running.most, 40)
+    assert counts.sum() == 500 and len(counts) <= 40
+    assert edges[0] <= values.min() and edges[-1] >= values.max()
+    expected, _ = np.histogram(values, edges)
+    assert np.array_equal(counts, expected)
+
+
+def test_many_masks_of_one_image(subject, tmp_path):
+    said = mask_stability([subject], 3, HIDDEN, tmp_path, masks=20, heads='each')
+    rows = rows_of(tmp_path / 'mask_stability.csv')
+    assert [int(row['mask_seed']) for row in rows] == list(range(20))  # in batches of 16 and 4
+    source = ImageSource(subject.cfg)
+    with capture_attention(subject.model) as clean:
+        subject.run(source.load(3))
+    for seed in (2, 18):
+        condition = Condition(occlude=0.25, seed=seed)
+        with capture_attention(subject.model) as hidden:
+            subject.run(subject.look(source, 3, condition))
+        expected = fmean(map_similarity(clean[name], hidden[name])[0].mean().item()
+                         for name in clean)
+        assert float(rows[seed]['similarity']) == pytest.approx(expected, rel=1e-4)
+    values = [float(row['similarity']) for row in rows]
+    assert len(set(values)) > 10
+    assert f'worst {min(values):.3f} (mask seed {np.argmin(values)})' in said
+    with pytest.raises(ValueError, match='many masks of one image are random ones'):
+        mask_stability([subject], 3, FOG, tmp_path)
+
+
+def test_occlusion_is_that_of_the_benchmark(subject):
+    """A quarter of the 16 x 16 patches, elsewhere untouched; the same again, another by seed."""
+    source = ImageSource(subject.cfg)
+    clean = source.load(0)['inputs'].float()
+
+    def changed(condition):
+        inputs = subject.look(source, 0, condition)['inputs']
+        different = (inputs - clean).abs().amax(0) > 0.01
+        return different.unfold(0, 16, 16).unfold(1, 16, 16).any(-1).any(-1)
+
+    assert changed(HIDDEN).sum() == 6 and changed(HIDDEN).shape == (4, 6)
+    assert torch.equal(changed(HIDDEN), changed(Condition(occlude=0.25)))
+    assert not torch.equal(changed(HIDDEN), changed(Condition(occlude=0.25, seed=1)))
+    assert changed(Condition('fog', 3, occlude=0.25)).sum() == 24
+    assert str(Condition('fog', 3, occlude=0.1)) == 'fog 3, 10 % random patches'
+    with pytest.raises(ValueError, match='ratio=0.01 of 4 x 6 patches is less than one'):
+        subject.look(source, 0, Condition(occlude=0.01))
 
 
 def test_diversity(subject, tmp_path):
@@ -152,6 +260,7 @@ def test_decoded_images(tmp_path):
     source.datasets[0].get_data_info = lambda i: dict(img=image, sample_idx=i)
     assert np.array_equal(source.display(source.load(0)), image)
     file = str(tmp_path / 'image.png')
+    assert source.name(0) == '00000' and source.name(file) == f'{tmp_path.name}/image.png'
     assert torch.equal(source.load_file(file)['inputs'], source.load(0)['inputs'])
     expected = Corrupt('saturate', 3, image_order='rgb')(dict(img=image, sample_idx=0))['img']
     assert np.array_equal(source.display(source.load(0, Condition('saturate', 3))), expected)

@@ -1,3 +1,4 @@
+import csv
 import json
 
 import cv2
@@ -172,3 +173,29 @@ def test_a_metric_that_is_not_there_costs_no_cell(tmp_path):
     with pytest.raises(ValueError, match="no metric 'foo': choose from mIoU"):
         results.check_metric()
     assert load_results(tmp_path / 'results.json')['cells'][0]['metrics'] == dict(mIoU=50.0)
+
+
+@pytest.mark.parametrize('name', ['imagenet-c', 'cityscapes-c'])
+def test_types_of_several_models_as_in_the_papers(tmp_path, name):
+    paths = [tmp_path / model / 'results.json' for model in ('base', 'TAP')]
+    for path, shift in zip(paths, (0, 4.), strict=True):
+        filled(path, name, path.parent.name, shift)
+    table = compare(paths, tmp_path)
+    with (tmp_path / 'per_type.csv').open() as file:
+        rows = {row['model']: row for row in csv.DictReader(file)}
+    with (tmp_path / 'comparison.csv').open() as file:
+        compared = {row['name']: row for row in csv.DictReader(file)}
+    types = [cell for cell in get_protocol(name).layout().values() for cell in cell]
+    assert list(rows['TAP'])[-len(types):] == types  # in the paper's order
+    if name == 'imagenet-c':
+        assert float(rows['TAP']['fog']) == pytest.approx((20 + 15 - 4) / 0.819324, rel=1e-5)
+        assert float(compared['CE fog']['TAP']) == pytest.approx(float(rows['TAP']['fog']),
+                                                                rel=1e-5)
+        assert 'mCE_without_noise' in rows['base']
+        lines = table.splitlines()
+        first = next(line for line in lines if line.startswith('CE'))
+        assert first.split() == ['CE', 'gaussian_noise', '39.48', '34.97', '-4.51']
+        assert any(line.split()[0] == 'mCE_without_noise' for line in lines if line.strip())
+    else:
+        assert float(rows['TAP']['fog']) == 69 and float(rows['base']['shot_noise']) == 70
+        assert float(rows['TAP']['mPC']) == 70.25

@@ -29,22 +29,68 @@ def model_parser(doc: str, images: int | None = None) -> argparse.ArgumentParser
     return parser
 
 
-def add_corruption(parser: argparse.ArgumentParser, default: str | None, several: bool = False
-                   ) -> None:
-    parser.add_argument('--corruption', default=default, metavar='NAME',
-                        nargs='+' if several else None, help=f'default: {default or "clean"}')
+def add_condition(parser: argparse.ArgumentParser, default: str | None, several: bool = False
+                  ) -> None:
+    """Arguments for what happens to the images: a corruption, hidden patches, or both.
+
+    Args:
+        parser (argparse.ArgumentParser): Gets the arguments.
+        default (str, optional): Corruption if neither is given. Defaults to clean images.
+        several (bool): Whether several corruptions may be named.
+    """
+    parser.add_argument('--corruption', metavar='NAME', nargs='+' if several else None,
+                        help=f'default: {default or "clean"}, unless patches are occluded')
     parser.add_argument('--severity', type=int, default=3, choices=range(1, 6),
                         help='default: 3')
     parser.add_argument('--family', choices=('imagenet', 'cifar'), default='imagenet',
                         help='severity table; cifar is for 32 x 32 pixels (default: imagenet)')
+    parser.add_argument('--occlude', type=float, metavar='RATIO',
+                        help='hide this share of the patches, such as 0.1 (of the corrupted '
+                        'image, if a corruption is named too)')
+    parser.add_argument('--patch-size', type=int, default=16, metavar='PIXELS',
+                        help='side of a patch (default: 16; 4 for 32 x 32 pixels)')
+    parser.add_argument('--fill', choices=('noise', 'drop'), default='noise',
+                        help='what hides a patch: noise, or the mean colour (default: noise)')
+    parser.add_argument('--mask-seed', type=int, default=0, metavar='N',
+                        help='draws other patches and other noise (default: 0)')
+    parser.add_argument('--chosen-by', metavar='CHECKPOINT',
+                        help='let the corruption model of this checkpoint choose the patches, or '
+                        "'model' for that of each model")
+    parser.set_defaults(default_corruption=default)
 
 
 def conditions(args: argparse.Namespace) -> list:
-    """The corruptions that the arguments name; a clean one if none."""
-    from mmrobust.analysis.subject import Condition
+    """The conditions that the arguments name; a clean one if none.
 
-    names = args.corruption if isinstance(args.corruption, list) else [args.corruption]
-    return [Condition(name, args.severity, family=args.family) for name in names]
+    Raises:
+        ValueError: If somebody is to choose patches, but how many is not said.
+    """
+    from mmrobust.analysis.conditions import Condition
+
+    if args.chosen_by and args.occlude is None:
+        raise ValueError(f'--chosen-by {args.chosen_by} chooses patches to occlude: say what share '
+                         'of them, such as --occlude 0.1')
+    names = args.corruption
+    if names is None and args.occlude is None:
+        names = args.default_corruption
+    return [Condition(name, args.severity, args.mask_seed, args.family, args.occlude,
+                      args.patch_size, args.fill, args.chosen_by)
+            for name in (names if isinstance(names, list) else [names])]
+
+
+def add_heads(parser: argparse.ArgumentParser, single: bool = False) -> None:
+    """``--heads``: their mean, each of them, or (``single``) one by its number."""
+    def heads(text: str) -> int | str | None:
+        if single and text.isdigit():
+            return int(text)
+        if text not in ('mean', 'each'):
+            raise argparse.ArgumentTypeError(
+                f"'{text}': choose mean or each" + (', or the number of a head' * single))
+        return text
+
+    parser.add_argument('--heads', type=heads, default='mean', metavar='WHICH',
+                        help='mean: maps averaged over heads (default); each: every head by itself'
+                        + ('; or the number of one' * single))
 
 
 def add_layers(parser: argparse.ArgumentParser, default: str) -> None:

@@ -1,10 +1,19 @@
 #!/usr/bin/env python
-"""Draw attention on one image, clean and corrupted, layers in a row.
+"""Draw attention on images, clean and corrupted or partly occluded; layers or heads in a row.
 
     python tools/analysis/attention_maps.py CONFIG CHECKPOINT --corruption fog
+    python tools/analysis/attention_maps.py CONFIG CHECKPOINT --image 3 8 --heads each --occlude 0.1
     python tools/analysis/attention_maps.py CONFIG CHECKPOINT --image street.png --queries 0.7,0.5
 """
-from _common import add_corruption, add_layers, conditions, load_subjects, main, model_parser
+from _common import (
+    add_condition,
+    add_heads,
+    add_layers,
+    conditions,
+    load_subjects,
+    main,
+    model_parser,
+)
 
 
 def place(text: str) -> tuple[float, float]:
@@ -14,21 +23,21 @@ def place(text: str) -> tuple[float, float]:
 
 def run() -> None:
     parser = model_parser(__doc__)
-    add_corruption(parser, 'gaussian_noise')
-    add_layers(parser, 'up to six, evenly spread')
-    parser.add_argument('--image', default='0',
-                        help='an image file, or a position in the test data (default: 0)')
-    parser.add_argument('--head', type=int, help='one head (default: their mean)')
+    add_condition(parser, 'gaussian_noise')
+    add_layers(parser, 'up to six, evenly spread; with each head, the last')
+    add_heads(parser, single=True)
+    parser.add_argument('--image', nargs='+', default=['0'], metavar='IMAGE',
+                        help='image files, or positions in the test data (default: 0)')
     parser.add_argument('--queries', nargs='+', type=place, default=(), metavar='TOP,LEFT',
                         help='tokens, by their place as parts of the image, whose attention is '
-                        'laid over it (default: the whole matrices)')
+                        'laid over it, their own square in red (default: the whole matrices)')
     args = parser.parse_args()
     from mmrobust.analysis.maps import draw_attention_maps
 
     print(draw_attention_maps(
-        load_subjects(args), int(args.image) if args.image.isdigit() else args.image,
-        conditions(args)[0], args.out, args.layers, args.head,
-        args.queries))
+        load_subjects(args), [int(image) if image.isdigit() else image for image in args.image],
+        conditions(args)[0], args.out, args.layers,
+        None if args.heads == 'mean' else args.heads, args.queries))
 
 
 if __name__ == '__main__':

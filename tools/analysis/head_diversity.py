@@ -3,12 +3,12 @@
 
     python tools/analysis/head_diversity.py CONFIG CHECKPOINT [CONFIG CHECKPOINT ...]
 """
-from _common import add_corruption, add_layers, conditions, load_subjects, main, model_parser
+from _common import add_condition, add_layers, conditions, load_subjects, main, model_parser
 
 
 def run() -> None:
     parser = model_parser(__doc__, images=50)
-    add_corruption(parser, None)
+    add_condition(parser, None)
     add_layers(parser, 'all')
     args = parser.parse_args()
     from mmrobust.analysis.diversity import head_diversity

@@ -5,12 +5,12 @@
         --names plain "TAP & ADL" --corruption fog gaussian_noise
     python tools/analysis/segmentation_comparison.py ... --acdc data/ACDC --acdc-condition night
 """
-from _common import add_corruption, conditions, load_subjects, main, model_parser
+from _common import add_condition, conditions, load_subjects, main, model_parser
 
 
 def run() -> None:
     parser = model_parser(__doc__, images=3)
-    add_corruption(parser, None, several=True)
+    add_condition(parser, None, several=True)
     parser.add_argument('--indices', nargs='+', type=int, metavar='I',
                         help='these images of the test data instead of a random choice')
     parser.add_argument('--acdc', metavar='ROOT', help="ACDC's validation images instead")

@@ -3,12 +3,12 @@
 
     python tools/analysis/tap_weights.py CONFIG CHECKPOINT --images 3
 """
-from _common import add_corruption, add_layers, conditions, load_subjects, main, model_parser
+from _common import add_condition, add_layers, conditions, load_subjects, main, model_parser
 
 
 def run() -> None:
     parser = model_parser(__doc__, images=3)
-    add_corruption(parser, None)
+    add_condition(parser, None)
     add_layers(parser, 'up to six, evenly spread')
     parser.add_argument('--image', metavar='FILE', help='an image file instead of test data')
     args = parser.parse_args()
