@@ -2,6 +2,7 @@
 """Print a config as it is after inheritance and overrides."""
 import argparse
 import sys
+from pathlib import Path
 
 from mmrobust.utils.options import Overrides
 
@@ -13,12 +14,17 @@ def main() -> None:
     parser.add_argument('--cfg-options', nargs='+', action=Overrides, metavar='KEY=VALUE')
     args = parser.parse_args()
 
-    from mmrobust.apis import load_config
+    from mmrobust.apis.config import SUFFIXES, load_config
+    from mmrobust.utils.mistakes import reading
 
+    if args.save_path is not None and Path(args.save_path).suffix not in SUFFIXES:
+        raise ValueError(f"--save-path '{args.save_path}': its name must end with "
+                         f'{", ".join(SUFFIXES)}')
     cfg = load_config(args.config, args.cfg_options)
-    print(cfg.pretty_text)
-    if args.save_path:
-        cfg.dump(args.save_path)
+    with reading(f"the config '{args.config}' as text", 'keep to numbers, words, lists and dicts'):
+        print(cfg.pretty_text)
+        if args.save_path:
+            cfg.dump(args.save_path)
 
 
 if __name__ == '__main__':

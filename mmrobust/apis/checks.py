@@ -1,11 +1,13 @@
 """Whether a config can be worked with: what Python or MMEngine would notice late, or never."""
 import inspect
 import math
+import os
 from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 
 from mmrobust.utils.mistakes import nearest
@@ -51,7 +53,7 @@ def require_parts(cfg: Config, *names: str) -> None:
                              'add it, or inherit a config that has it')
         for key in found:
             kinds = (dict, list, tuple) if key.endswith('evaluator') else dict
-            if not isinstance(cfg[key], kinds) or not cfg[key]:
+            if not isinstance(cfg[key], kinds) or key.endswith('evaluator') and not cfg[key]:
                 raise ValueError(f"the config '{cfg.filename}' has {key}={cfg[key]!r}: it must be "
                                  'a dict')
 
@@ -111,10 +113,27 @@ def _check_whole(node: dict, path: str, smallest: dict[str, int]) -> None:
                              f'{least}')
 
 
+def check_environment() -> None:
+    """Refuse what a launcher cannot have set.
+
+    Raises:
+        ValueError: If there is a variable of another kind than it must be.
+    """
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'MASTER_PORT'):
+        value = os.environ.get(name)
+        if value and not value.isdecimal():
+            raise ValueError(f"the environment has {name}='{value}': it must be a whole number, "
+                             f'unset it with `unset {name}`')
+
+
 def _check_optimizer(cfg: Config) -> None:
     for path, node in walk(cfg.get('optim_wrapper'), 'optim_wrapper'):
-        if not path.endswith('optimizer'):
+        if path.rpartition('.')[2] != 'optimizer':
             continue
+        name = node.get('type')
+        if isinstance(name, str) and OPTIMIZERS.get(name) is None:
+            raise ValueError(f"{path}.type='{name}': there is no such optimizer"
+                             f'{nearest(name, OPTIMIZERS.module_dict)}')
         for key in OPTIMIZER:
             value = node.get(key)
             if value is not None and (not isinstance(value, Real) or isinstance(value, bool)

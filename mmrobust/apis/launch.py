@@ -11,7 +11,7 @@ from mmrobust.checkpoints import guard_loading
 from mmrobust.utils.allocator import keep_freed_memory
 from mmrobust.utils.mistakes import reading
 
-from .checks import check_values, require_parts
+from .checks import check_environment, check_values, require_parts
 from .config import adapt_to_cpu, missing_inputs
 
 # the remedy where a config fits no model or data, which shows only at work
@@ -73,6 +73,7 @@ def _add_hooks(cfg: Config, *added: dict) -> None:
 
 def build_runner(cfg: Config, phases: tuple[str, ...]) -> Runner:
     """A runner that works on this machine, once all that it reads is known to be there."""
+    check_environment()
     check_values(cfg, phases)
     if problems := list(missing_inputs(cfg, phases)):
         raise FileNotFoundError('; '.join(problems))

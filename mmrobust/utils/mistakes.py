@@ -4,8 +4,9 @@ Three kinds of exceptions end a tool:
 
 * one that our code raises on purpose, with a sentence: it is shown as it stands;
 * one that foreign input causes somewhere, noticed by chance: the places that read such input are
-  inside :func:`reading`, which turns it into an :class:`InputError` that names the input;
-* anything else is a defect of ours and looks like one.
+  inside :func:`reading`, which turns it into an :class:`InputError` that names the input. What a
+  library raises elsewhere is taken for such a mistake as well;
+* anything else, so what Python raises in a line of ours, is a defect of ours and looks like one.
 """
 import dis
 import errno
@@ -92,7 +93,8 @@ def _passes(error: BaseException) -> bool:
     """Whether an exception already says all about an input, or is none of its fault."""
     origin = _origin(_root(error))
     ours = origin is not None and origin.path.startswith(PACKAGE)
-    return of_machine(error) is not None or is_stated(error) and (
+    return isinstance(error, BrokenPipeError) or of_machine(error) is not None or is_stated(
+        error) and (
         ours or _is_own_kind(_root(error)))
 
 
@@ -102,13 +104,20 @@ def _is_own_kind(error: BaseException) -> bool:
 
 def sentence(error: BaseException) -> str | None:
     """What to say of a mistake; nothing if it is a defect."""
+    root = _root(error)
     if is_stated(error):
-        root = _root(error)
         worker = _in_worker(root)
         return worker.message if worker else BUILT_CLASS.sub('', _message(root))
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"the module '{error.name}' cannot be found: install it, or correct its name"
-    return of_machine(error)
+    if said := of_machine(error):
+        return said
+    origin = _origin(error)
+    if origin is None or not _is_foreign(origin.path) and not origin.in_worker \
+            and _building(error) is None:
+        return None
+    # a library that we called does not like what it was given
+    return f'{explain(error)}: correct what was given; report it if that is right'
 
 
 def is_defect(error: BaseException) -> bool:
@@ -209,7 +218,7 @@ class _Origin(NamedTuple):
 
 def _origin(error: BaseException) -> _Origin | None:
     if (worker := _in_worker(error)) is not None:
-        return _Origin(worker.path, worker.line.startswith('raise '), True)
+        return _Origin(os.path.realpath(worker.path), worker.line.startswith('raise '), True)
     *_, last = [*_frames(error)] or [None]
     if last is None:
         return None
@@ -220,8 +229,7 @@ def _origin(error: BaseException) -> _Origin | None:
 
 def _is_foreign(path: str) -> bool:
     """Whether a file belongs to an installed library other than ours, or to Python."""
-    path = os.path.realpath(path)
-    return not path.startswith(PACKAGE) and (path.startswith(LIBRARIES) or path.startswith('<'))
+    return not path.startswith(PACKAGE) and (path.startswith(LIBRARIES) or '/<' in path)
 
 
 def _frames(error: BaseException) -> Iterator[TracebackType]:

@@ -108,7 +108,9 @@ def load_subjects(args: argparse.Namespace) -> list:
     import torch
 
     from mmrobust.analysis.subject import Subject
+    from mmrobust.apis.checks import require_parts
     from mmrobust.apis.config import adapt_to_cpu, find_checkpoint, load_config
+    from mmrobust.utils.mistakes import reading
 
     if len(args.models) % 2:
         raise ValueError(f'{len(args.models)} arguments for the models: give a config and a '
@@ -121,12 +123,17 @@ def load_subjects(args: argparse.Namespace) -> list:
         raise ValueError(f'the names {", ".join(names)} are not different: give --names')
     args.out = args.out or str(Path('work_dirs', Path(pairs[0][0]).stem, 'analysis'))
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    with reading(f'--device {device}', 'name one that this machine has, such as cpu'):
+        torch.empty(1, device=device)
     subjects = []
     for name, (config, checkpoint) in zip(names, pairs, strict=True):
         cfg = load_config(config, args.cfg_options)
+        require_parts(cfg, 'model')
         if device == 'cpu':
             adapt_to_cpu(cfg)
-        subjects.append(Subject.load(cfg, find_checkpoint(checkpoint), name, device, args.trust))
+        with reading(f"the model of the config '{config}'"):
+            subjects.append(
+                Subject.load(cfg, find_checkpoint(checkpoint), name, device, args.trust))
     return subjects
 
 

@@ -20,11 +20,13 @@ def run() -> None:
                         '(default: work_dirs/NAME_OF_FIRST_CONFIG/analysis)')
     args = parser.parse_args()
     from mmrobust.analysis.complexity import complexity
+    from mmrobust.apis.checks import require_parts
     from mmrobust.apis.config import adapt_to_cpu, load_config
 
     configs = []
     for path in args.configs:
         cfg = load_config(path)
+        require_parts(cfg, 'model')
         adapt_to_cpu(cfg)
         configs.append((Path(path).stem, cfg))
     out = args.out or Path('work_dirs', configs[0][0], 'analysis')

@@ -15,13 +15,17 @@ def main() -> None:
     from mmengine.registry import DATASETS
 
     from mmrobust.apis import load_config
+    from mmrobust.apis.checks import require_parts
     from mmrobust.evaluation.label_prior import label_prior_miou
+    from mmrobust.utils.mistakes import reading
 
     cfg = load_config(args.config, args.cfg_options)
+    require_parts(cfg, 'train_dataloader', 'val_dataloader')
     pipeline = [dict(type='LoadAnnotations'), dict(type='PackSegInputs', meta_keys=())]
-    train, val = (DATASETS.build({**cfg[part].dataset, 'pipeline': pipeline})
-                  for part in ('train_dataloader', 'val_dataloader'))
-    classes = val.metainfo['classes']
+    with reading(f"the data of the config '{args.config}'"):
+        train, val = (DATASETS.build({**cfg[part].dataset, 'pipeline': pipeline})
+                      for part in ('train_dataloader', 'val_dataloader'))
+        classes = val.metainfo['classes']
     mean, iou = label_prior_miou(train, val, len(classes))
     for name, value in zip(classes, iou, strict=True):
         print(f'{name:>16} {value:6.2f}')

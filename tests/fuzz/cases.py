@@ -1,0 +1,655 @@
+"""What is tried: for every tool and option, inputs that are wrong and some that are odd but right.
+
+Each function yields the cases of one kind. ``{m}`` in arguments is the folder of
+:mod:`materials`. ``wrong`` says what a case is: True, it must end in a sentence; False, it must be
+accepted; None, either.
+"""
+import random
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from materials import CONFIGS, IMAGE_FAULTS, LABEL_FAULTS
+
+TRAIN, TEST, PRINT = 'train.py', 'test.py', 'print_config.py'
+ANALYSIS = {name: f'analysis/{name}.py' for name in (
+    'ablation', 'attention_maps', 'attention_stability', 'compare_robustness', 'complexity',
+    'head_diversity', 'label_prior', 'report', 'segmentation_comparison', 'tap_weights')}
+CONVERTERS = {name: f'converters/{name}.py' for name in (
+    'camvid_to_cityscapes', 'convert_official', 'corrupt_dataset')}
+OF_MODELS = ('attention_maps', 'attention_stability', 'head_diversity', 'segmentation_comparison',
+             'tap_weights')
+SMALL = ('{m}/small.py', '{m}/small.pth')
+PLAIN = ('{m}/plain.py', '{m}/plain.pth')
+CLASSES = ('{m}/classes.py', '{m}/classes.pth')
+# configs that only some tool can find fault with
+HARMLESS = {'comment.py', 'empty.py', 'model_none.py', 'only_lambda.py', 'no_train.py',
+            'holds_object.py', 'holds_tensor.py', 'base_twice.py', 'classes.json', 'scope_other.py',
+            'latin1.py', 'seed_text.py', 'environment.py'}
+FINE_TO_PRINT = ('name_error', 'zero_division', 'assertion', 'value_error', 'exits',
+                 'endless_recursion', 'missing_', 'not_utf8', 'zeros', 'syntax', 'no_base',
+                 'base_', 'reserved', 'scope_number', 'broken', 'data.txt', 'no_suffix',
+                 'imports_number', 'list.json', 'text.yaml')
+
+
+@dataclass
+class Case:
+    """One call of a tool."""
+    kind: str
+    tool: str
+    arguments: tuple
+    wrong: bool | None = True
+    environment: dict[str, str] = field(default_factory=dict)
+    before: Callable[[Path], None] | None = None
+
+    @property
+    def name(self) -> str:
+        return f'{self.kind}: {self}'
+
+    def __str__(self) -> str:
+        settings = ''.join(f'{key}={shlex.quote(value)} '
+                           for key, value in self.environment.items())
+        return f'{settings}{self.tool} {shlex.join(map(str, self.arguments))}'
+
+
+def all_cases(seed: int = 0) -> list[Case]:
+    """Every case; ``seed`` draws the values of those that are random."""
+    cases = [case for make in (
+        configs, overrides, random_overrides, train_options, test_options, benchmarks,
+        checkpoints, data, print_options, of_models, ablation, complexity, label_prior, results,
+        camvid, corrupt_dataset, convert_official, environments, odd_but_right)
+        for case in make(random.Random(seed))]
+    names = [case.name for case in cases]
+    assert len(set(names)) == len(names), [name for name in names if names.count(name) > 1]
+    return cases
+
+
+def configs(rng) -> Iterator[Case]:
+    missing = ('nowhere.py', '', '-', 'http://localhost:1/x.py', 'mmseg::fcn/no.py', '/dev/null',
+               '{m}/a folder.py', '{m}/hollow', '{m}/link.py', 'x' * 300 + '.py', '\udcff.py',
+               '{m}/small.pth', '{m}/data/leftImg8bit/val/a/a_0_leftImg8bit.png')
+    for name in (*(f'{{m}}/{name}' for name in CONFIGS), *missing):
+        stem = name.removeprefix('{m}/')
+        broken = name in missing or stem.startswith(FINE_TO_PRINT)
+        wrong = None if stem in HARMLESS else True
+        yield Case('config', TRAIN, (name, '--work-dir', 'w'), wrong)
+        yield Case('config', TEST, (name, '{m}/small.pth', '--work-dir', 'w'),
+                   None if stem == 'no_optimizer.py' or stem.startswith('scheduler') else wrong)
+        yield Case('config', PRINT, (name,), wrong and (broken or None))
+    for name in (*rng.sample(sorted(CONFIGS), 12), 'model_number.py', 'no_test.py', 'nowhere.py'):
+        for tool in rng.sample(OF_MODELS, 2):
+            yield Case('config', ANALYSIS[tool], (f'{{m}}/{name}', '{m}/small.pth'), None)
+        yield Case('config', ANALYSIS['complexity'], (f'{{m}}/{name}',), None)
+        yield Case('config', ANALYSIS['label_prior'], (f'{{m}}/{name}',), None)
+
+
+def overrides(rng) -> Iterator[Case]:
+    bad = [
+        'foo', '=1', '', 'a.=1', '.a=1', 'trian_cfg.max_iters=1', 'model.type.x=1',
+        'model=1', 'model=', 'model=None', 'model.backbone=None', 'model.backbone=x',
+        'model.backbone.type=FANN', 'model.backbone.type=3', 'model.backbone.tapp.n=1',
+        'model.backbone.tap.num_branches=0', 'model.backbone.tap.num_branches=x',
+        'model.backbone.tap.num_branches=1e9', 'model.backbone.tap=3',
+        'model.backbone.tap.kind=[]', 'model.diversification.tau=nan',
+        'model.diversification.tau=abc', 'model.diversification.tau=-1',
+        'model.diversification.tau=inf', 'model.diversification.loss_weight=nan',
+        'model.diversification.loss_weight=x', 'model.diversification.typ=x',
+        'model.diversification=5', 'model.host=', 'model.decode_head.channels=0',
+        'model.decode_head.channels=-4', 'model.decode_head.channels=x',
+        'model.decode_head.num_classes=0', 'model.decode_head.loss_decode.type=Foo',
+        'model.decode_head.in_index=[0,1,2,9]', 'model.data_preprocessor=None',
+        'model.data_preprocessor.mean=[1,2]', 'model.data_preprocessor.std=x',
+        'train_cfg.max_iters=-5', 'train_cfg.max_iters=0', 'train_cfg.max_iters=1.5',
+        'train_cfg.max_iters=abc', 'train_cfg.max_iters=nan', 'train_cfg.val_interval=0',
+        'train_cfg.val_interval=-1', 'train_cfg.max_iter=5', 'train_cfg=5', 'train_cfg.type=Foo',
+        'train_dataloader.batch_size=0', 'train_dataloader.batch_size=-1',
+        'train_dataloader.batch_size=abc', 'train_dataloader.batch_size=1.5',
+        'train_dataloader.batch_size=[1]', 'train_dataloader.num_workers=-1',
+        'train_dataloader.num_workers=x', 'train_dataloader.persistent_workers=True',
+        'train_dataloader.batchsize=2', 'train_dataloader=5', 'train_dataloader.dataset=x',
+        'train_dataloader.dataset.type=Foo', 'train_dataloader.dataset.num_samples=-2',
+        'train_dataloader.dataset.num_samples=0', 'train_dataloader.dataset.num_samples=x',
+        'train_dataloader.dataset.image_size=(0,0)', 'train_dataloader.dataset.image_size=x',
+        'train_dataloader.dataset.image_size=(64,)', 'train_dataloader.dataset.split=foo',
+        'train_dataloader.dataset.foo=1', 'train_dataloader.sampler.type=Foo',
+        'train_dataloader.sampler=None', 'train_dataloader.sampler=x',
+        'train_dataloader.collate_fn.type=foo', 'train_dataloader.collate_fn=x',
+        'optim_wrapper.optimizer.lr=abc', 'optim_wrapper.optimizer.lr=-1',
+        'optim_wrapper.optimizer.lr=nan', 'optim_wrapper.optimizer.lr=[1]',
+        'optim_wrapper.optimizer.lr=inf', 'optim_wrapper.optimizer.type=Adamm',
+        'optim_wrapper.optimizer.foo=1', 'optim_wrapper.optimizer.betas=3',
+        'optim_wrapper.optimizer.betas=(2,3)', 'optim_wrapper.optimizer.weight_decay=x',
+        'optim_wrapper.optimizer=None', 'optim_wrapper.type=Foo', 'optim_wrapper=5',
+        'optim_wrapper.clip_grad.max_norm=x', 'optim_wrapper.clip_grad=5',
+        'optim_wrapper.accumulative_counts=0', 'optim_wrapper.paramwise_cfg=5',
+        'optim_wrapper.paramwise_cfg.custom_keys=x', 'optim_wrapper.constructor=Foo',
+        'param_scheduler=5', 'param_scheduler=[1]', "param_scheduler=[dict(type='Foo')]",
+        "param_scheduler=dict(type='PolyLR',begin=9,end=1,by_epoch=False)",
+        "param_scheduler=dict(type='LinearLR',start_factor=-3,by_epoch=False)",
+        "custom_hooks=[dict(type='X')]", "custom_hooks=[dict()]", 'custom_hooks=[x]',
+        "custom_hooks=[dict(type='EMAHook',momentum=9)]", 'default_hooks=5',
+        'default_hooks.logger=5', 'default_hooks.logger.interval=0',
+        'default_hooks.logger.interval=x', 'default_hooks.checkpoint.interval=x',
+        'default_hooks.checkpoint.interval=0', 'default_hooks.checkpoint.type=Foo',
+        'default_hooks.checkpoint.save_best=foo', 'default_hooks.checkpoint.rule=foo',
+        'default_hooks.checkpoint.max_keep_ckpts=x', 'default_hooks.foo=5',
+        'visualizer=5', 'visualizer.type=Foo', "visualizer.vis_backends=[dict(type='Foo')]",
+        'val_evaluator=5', 'val_evaluator.type=Foo', 'val_evaluator.iou_metrics=[mFoo]',
+        'val_evaluator.foo=1', 'val_cfg.type=Foo', 'val_cfg=5', 'val_dataloader=None',
+        'val_dataloader.batch_size=0', 'env_cfg.mp_cfg.mp_start_method=foo', 'env_cfg=x',
+        'randomness.seed=x', 'randomness.seed=-1', 'randomness.foo=1', 'randomness=5',
+        'load_from=nowhere.pth', 'load_from=5', 'load_from={m}/bad_list.pth', 'resume=x',
+        'default_scope=foo', 'default_scope=5', 'launcher=foo', 'work_dir=5', 'log_level=foo',
+        'log_level=5', 'log_processor=5', 'log_processor.window_size=x',
+        'custom_imports.imports=[no_such_module]', "a=dict(", 'model.backbone.arch=[1,2',
+        'model.backbone.arch.num_heads=(0,)', 'model.backbone.arch.depths=(-1,)',
+        'model.backbone.arch.embed_dims=(x,)', 'model.backbone.arch.stem_dims=(0,0)',
+        'model.backbone.init_cfg.type=Pretrained', 'model.backbone.drop_path_rate=7',
+        'model.backbone.drop_path_rate=x', 'model.test_cfg.mode=foo', 'model.test_cfg=5',
+        'auto_scale_lr=5', 'find_unused_parameters=x', 'sync_bn=foo', 'compile=foo',
+    ]
+    undecided = ('tau=inf', 'val_dataloader=None', 'max_keep_ckpts', 'resume=x', 'work_dir=5',
+                 'find_unused', 'sync_bn', 'auto_scale_lr', 'custom_imports', 'drop_path_rate=7',
+                 'num_branches=1e9', 'betas', 'init_cfg.type', 'paramwise', 'a=', 'accumulative',
+                 'window_size', 'checkpoint.interval=0', 'logger.interval', 'checkpoint.interval=x',
+                 'foo=5', 'env_cfg', 'max_norm', 'collate_fn=x', 'start_factor', 'test_cfg',
+                 'sampler=None', 'model.host=', 'mp_start', 'num_classes=0', 'rule=foo',
+                 'save_best', 'seed=-1', 'iou_metrics', 'momentum=9', 'vis_backends', 'depths=(-1',
+                 'load_from=5', 'randomness=5', 'compile', 'mean=[1,2]', 'tap=3', 'clip_grad=5')
+    for text in bad:
+        yield Case('overrides', TRAIN, ('{m}/small.py', '--work-dir', 'w', '--cfg-options', text),
+                   None if any(part in text for part in undecided) else True)
+    for text in ('test_dataloader.batch_size=0', 'test_dataloader.num_workers=-1',
+                 'test_dataloader=None', 'test_dataloader=5', 'test_cfg=None', 'test_cfg=5',
+                 'test_cfg.type=Foo', 'test_evaluator=None', 'test_evaluator=[]',
+                 'test_evaluator.type=Foo', 'test_evaluator=x', 'test_dataloader.dataset=None',
+                 'test_dataloader.dataset.num_samples=0', 'test_dataloader.dataset.pipeline=[]',
+                 'test_dataloader.dataset.pipeline=x', 'test_dataloader.sampler.type=Foo',
+                 'model.backbone.typo=1', 'model.decode_head.channels=24', 'foo.bar=1', 'tets=1'):
+        yield Case('overrides', TEST, (*SMALL, '--work-dir', 'w', '--cfg-options', text))
+        if 'channels' not in text:
+            yield Case('overrides', TEST, (*SMALL, '--work-dir', 'w', '--benchmark', 'fog',
+                                           '--severities', '1', '--cfg-options', text),
+                       None if text in ('test_cfg=5', 'test_cfg=None', 'test_cfg.type=Foo',
+                                        'test_dataloader=None', 'test_evaluator=None') else True)
+
+
+def random_overrides(rng) -> Iterator[Case]:
+    """Any key of the config with any value."""
+    keys = ['model.backbone.arch.embed_dims', 'model.backbone.type', 'model.backbone.tap',
+            'model.decode_head', 'model.decode_head.in_channels', 'model.decode_head.norm_cfg',
+            'model.decode_head.align_corners', 'model.diversification.tau', 'model.type',
+            'model.data_preprocessor.size', 'model.data_preprocessor.type', 'train_cfg.type',
+            'train_dataloader.dataset.pipeline', 'train_dataloader.sampler.shuffle',
+            'train_dataloader.drop_last', 'train_dataloader.pin_memory', 'optim_wrapper.type',
+            'optim_wrapper.optimizer', 'optim_wrapper.optimizer.betas', 'param_scheduler',
+            'default_hooks.timer', 'default_hooks.checkpoint', 'visualizer.name', 'val_evaluator',
+            'val_dataloader.dataset', 'val_dataloader.sampler', 'env_cfg.cudnn_benchmark',
+            'log_processor.by_epoch', 'randomness.deterministic', 'crop_size', 'launcher']
+    values = ['-1', '0', '1e400', 'nan', 'None', 'True', '', 'x', '[]', '()', '[None]', 'dict()',
+              "dict(type='X')", "[dict(type=None)]", "{1:2}", '[[[]]]', '9' * 30, '\u221e', "''",
+              '$HOME', '../..', '%s', '{{x}}']
+    for key, value in rng.sample([(key, value) for key in keys for value in values], 120):
+        yield Case('random override', TRAIN,
+                   ('{m}/small.py', '--work-dir', 'w', '--cfg-options', f'{key}={value}'), None)
+
+
+def train_options(rng) -> Iterator[Case]:
+    small = '{m}/small.py'
+    for wrong, *arguments in (
+            (True,), (True, ''), (True, small, small), (True, small, '--foo'),
+            (True, small, '--work-dir'), (True, small, '--work-dir', '/dev/null'),
+            (True, small, '--work-dir', '{m}/small.py'), (True, small, '--work-dir', '/proc/x'),
+            (True, small, '--work-dir', 'x' * 300), (True, small, '--work-dir', '{m}/small.py/x'),
+            (None, small, '--work-dir', ''), (True, small, '--resume', 'nowhere.pth'),
+            (True, small, '--resume', ''), (True, small, '--resume', '{m}/a folder.pth'),
+            (True, small, '--resume', '{m}/plain.pth'), (True, small, '--resume', small),
+            (True, small, '--auto-scale-lr'), (True, small, '--launcher', 'foo'),
+            (True, small, '--launcher', 'pytorch'), (True, small, '--launcher', 'slurm'),
+            (True, small, '--launcher', 'mpi'), (True, small, '--local_rank', 'x'),
+            (True, small, '--cfg-options'), (None, small, '--resume', '--work-dir', '{m}/dangling'),
+            (None, small, '--resume', '--work-dir', '{m}/blank'),
+            (None, small, '--amp', '--cfg-options', 'optim_wrapper.type=AmpOptimWrapper'),
+            (True, small, '--amp', '--cfg-options', 'optim_wrapper.type=Foo'),
+            (True, small, '--amp', '--cfg-options', 'optim_wrapper=None'),
+            (True, '{m}/no_train.py', '--amp'), (True, '{m}/no_optimizer.py', '--auto-scale-lr'),
+            (True, '{m}/classes.py', '--auto-scale-lr', '--cfg-options', 'auto_scale_lr=5'),
+            (True, '{m}/classes.py', '--auto-scale-lr', '--cfg-options',
+             'auto_scale_lr.base_batch_size=x'),
+            (True, '{m}/classes.py', '--auto-scale-lr', '--cfg-options',
+             'auto_scale_lr.base_batch_size=0')):
+        yield Case('train options', TRAIN, tuple(arguments), wrong)
+
+
+def test_options(rng) -> Iterator[Case]:
+    for wrong, *arguments in (
+            (True,), (True, '{m}/small.py'), (True, *SMALL, 'x'), (True, *SMALL, '--foo'),
+            (True, '', ''), (True, '{m}/small.py', ''), (True, '{m}/small.pth', '{m}/small.py'),
+            (True, *SMALL, '--work-dir', '/dev/null'), (True, *SMALL, '--work-dir', '{m}/small.py'),
+            (True, *SMALL, '--out', '/proc/x/y.pkl'), (True, *SMALL, '--out', ''),
+            (True, *SMALL, '--out', 'x.txt'), (True, *SMALL, '--out', '{m}/hollow'),
+            (True, *SMALL, '--show-dir', '{m}/small.py'), (True, *SMALL, '--show-dir', '/proc/x'),
+            (None, *SMALL, '--show-dir', ''), (True, *SMALL, '--severities', '1'),
+            (True, *SMALL, '--corruptions', 'fog'), (True, *SMALL, '--corrupted-root', 'x'),
+            (True, *SMALL, '--benchmark-options', 'a=1'),
+            (True, *SMALL, '--benchmark', 'fog', '--out', 'x.pkl'),
+            (True, *PLAIN, '--tta'), (True, *SMALL, '--launcher', 'pytorch'),
+            (True, *SMALL, '--launcher', 'slurm'), (True, '{m}/plain.py', '{m}/small.pth'),
+            (True, '{m}/no_test.py', '{m}/small.pth', '--amp'),
+            (True, '{m}/no_test.py', '{m}/small.pth', '--tta'),
+            (True, '{m}/no_test.py', '{m}/small.pth', '--show-dir', 'x'),
+            (True, '{m}/no_test.py', '{m}/small.pth', '--benchmark', 'fog'),
+            (True, '{m}/model_number.py', '{m}/small.pth', '--tta'),
+            (True, *CLASSES, '--tta', '--cfg-options', 'test_dataloader=None'),
+            (True, *SMALL, '--tta', '--cfg-options', 'tta_pipeline=5'),
+            (True, *SMALL, '--tta', '--cfg-options', 'tta_model=5')):
+        yield Case('test options', TEST, tuple(arguments), wrong)
+
+
+def benchmarks(rng) -> Iterator[Case]:
+    for wrong, model, *arguments in (
+            (True, SMALL, ''), (True, SMALL, 'frog'), (True, SMALL, 'fog,'), (True, SMALL, ','),
+            (True, SMALL, 'clean'), (True, SMALL, 'fog,frog'), (True, SMALL, '../x'),
+            (True, SMALL, 'fog', '--severities', '0'), (True, SMALL, 'fog', '--severities', '6'),
+            (True, SMALL, 'fog', '--severities', '-1'), (True, SMALL, 'fog', '--severities', 'x'),
+            (True, SMALL, 'fog', '--severities', '1.5'), (True, SMALL, 'fog', '--severities'),
+            (None, SMALL, 'fog', '--severities', '1', '1'),
+            (True, SMALL, 'fog', '--corruptions', 'snow'),
+            (True, SMALL, 'fog', '--corruptions', ''), (True, SMALL, 'fog', '--corruptions'),
+            (True, SMALL, 'robustness', '--corruptions', 'frog'),
+            (True, SMALL, 'cityscapes-c', '--corruptions', 'gaussian_noise', '--severities', '5'),
+            (True, SMALL, 'fog', '--corrupted-root', 'nowhere'),
+            (True, SMALL, 'fog', '--corrupted-root', '{m}/small.py'),
+            (None, SMALL, 'fog', '--corrupted-root', '', '--severities', '1'),
+            (True, PLAIN, 'fog', '--corrupted-root', '{m}/hollow'),
+            *((True, SMALL, 'fog', '--severities', '1', '--benchmark-options', text) for text in (
+                'foo', 'foo=1', 'seed=x', 'seed=-1', 'seed=1.5', 'seed=nan', 'channel_order=xyz',
+                'channel_order=5', 'family=foo', 'family=None', 'metric=foo', 'metric=5',
+                'out_dir={m}/small.py', 'out_dir=5', 'show_interval=0', 'show_interval=x',
+                'show_interval=-1', 'model_name=5', 'fp16=x', 'protocol=snow', 'severities=9',
+                'corrupted_root=5', 'runner=5', 'dataloader=5', '=', 'name=x', 'checkpoint=x')),
+            (True, SMALL, 'acdc'),
+            (True, SMALL, 'acdc', '--benchmark-options', 'data_root=nowhere'),
+            (True, SMALL, 'acdc', '--benchmark-options', 'data_root={m}/hollow'),
+            (True, SMALL, 'acdc', '--benchmark-options', 'data_root=5'),
+            (True, SMALL, 'acdc', '--benchmark-options', 'data_root='),
+            (True, SMALL, 'acdc', '--benchmark-options', 'split=foo'),
+            (True, SMALL, 'acdc', '--corruptions', 'storm'),
+            (True, SMALL, 'dark-zurich'), (True, SMALL, 'night-driving'),
+            (True, SMALL, 'imagenet-c'), (True, SMALL, 'imagenet-a'), (True, SMALL, 'imagenet-r'),
+            (True, SMALL, 'imagenet-p'), (True, SMALL, 'imagenet-sketch'),
+            (True, SMALL, 'cifar10-c'), (True, SMALL, 'cifar100-c'),
+            (True, CLASSES, 'acdc'), (True, CLASSES, 'dark-zurich'),
+            (True, CLASSES, 'imagenet-c'), (True, CLASSES, 'imagenet-a'),
+            (True, CLASSES, 'cifar10-c', '--benchmark-options', 'data_root={m}/hollow'),
+            (True, CLASSES, 'cifar10-c', '--benchmark-options', 'data_root={m}/small.py'),
+            (True, CLASSES, 'imagenet-p', '--benchmark-options', 'data_root={m}/hollow'),
+            (True, CLASSES, 'imagenet-sketch', '--benchmark-options', 'data_root={m}/classes'),
+            *((True, SMALL, 'pgd', '--benchmark-options', text) for text in (
+                'steps=0', 'steps=-1', 'steps=x', 'steps=1.5', 'epsilon=-1', 'epsilon=x',
+                'epsilon=nan', 'eps=nan', 'step_size=nan', 'alpha=x', 'random_start=5',
+                'foo=1', 'seed=x', 'norm=l7')),
+            *((True, SMALL, name, '--benchmark-options', 'foo=1') for name in (
+                'patch-fool', 'patch-corruption', 'cityscapes-c', 'robustness')),
+            *((None, CLASSES, 'patch-fool', '--benchmark-options', text) for text in (
+                'patches=0', 'patches=-1', 'patches=999', 'steps=0', 'steps=x', 'lr=nan')),
+            *((True, CLASSES, 'patch-corruption', '--benchmark-options', text) for text in (
+                'draws=0', 'draws=x', 'patch_size=0', 'patch_size=x', 'patch_size=999', 'foo=1')),
+            (None, SMALL, 'patch-fool'), (None, SMALL, 'patch-corruption'),
+            (True, SMALL, 'fog', '--cfg-options', 'test_dataloader.dataset=None'),
+            (None, SMALL, 'fog', '--tta', '--severities', '1'),
+            (True, SMALL, 'pgd', '--tta'),
+            (True, SMALL, 'fog', '--show-dir', '{m}/small.py', '--severities', '1')):
+        yield Case('benchmarks', TEST, (*model, '--work-dir', 'w', '--benchmark', *arguments),
+                   wrong)
+    for kind in ('empty', 'text', 'list', 'number', 'null', 'dict', 'cut', 'format',
+                 'cells_number', 'cells_text', 'values_text'):
+        yield Case('results', TEST, (*SMALL, '--work-dir', f'{{m}}/results/{kind}', '--benchmark',
+                                     'fog', '--severities', '1'))
+
+
+def checkpoints(rng) -> Iterator[Case]:
+    names = ('list', 'number', 'none', 'tensor', 'empty_dict', 'empty_state', 'state_list',
+             'state_none', 'state_numbers', 'state_keys', 'meta_list', 'meta_none', 'nan',
+             'strings', 'part', 'cut', 'bytes', 'empty', 'text', 'code')
+    fine = ('meta_none', 'meta_list')
+    files = [(name, f'{{m}}/bad_{name}.pth') for name in names]
+    files += [('safetensors', '{m}/bad_cut.safetensors'), ('folder', '{m}/a folder.pth'),
+              ('dangling', '{m}/dangling'), ('blank', '{m}/blank'), ('hollow', '{m}/hollow'),
+              ('image', '{m}/data/leftImg8bit/val/a/a_0_leftImg8bit.png'), ('null', '/dev/null'),
+              ('nowhere', 'nowhere.pth'), ('url', 'http://localhost:1/x.pth'),
+              ('scheme', 'foo://x.pth'), ('open-mmlab', 'open-mmlab://no_such_model'),
+              ('name', '\udcff.pth')]
+    for name, path in files:
+        wrong = None if name in fine else True
+        yield Case('checkpoint', TEST, ('{m}/small.py', path, '--work-dir', 'w'), wrong)
+        yield Case('checkpoint', TRAIN, ('{m}/small.py', '--work-dir', 'w', '--resume', path),
+                   None if name in ('hollow', 'folder', 'dangling', 'blank') else True)
+        yield Case('checkpoint', TRAIN, ('{m}/small.py', '--work-dir', 'w', '--cfg-options',
+                                         f'load_from={path}'),
+                   None if name in (*fine, 'part') else True)
+        yield Case('checkpoint', ANALYSIS[rng.choice(OF_MODELS)], ('{m}/small.py', path),
+                   None if name in fine else True)
+        yield Case('checkpoint', CONVERTERS['convert_official'], (path, 'out.pth'))
+    for name in ('list', 'nan', 'text', 'cut'):
+        yield Case('checkpoint', TRAIN, (
+            '{m}/plain.py', '--work-dir', 'w', '--cfg-options',
+            f"model.backbone.init_cfg=dict(type='Pretrained',checkpoint='{{m}}/bad_{name}.pth')"))
+    for name in ('optimizer', 'meta_iter'):
+        yield Case('checkpoint', TRAIN, ('{m}/small.py', '--work-dir', 'w', '--resume',
+                                         f'{{m}}/bad_{name}.pth'))
+
+
+def data(rng) -> Iterator[Case]:
+    faults = [*(f'image_{fault}' for fault in IMAGE_FAULTS),
+              *(f'label_{fault}' for fault in LABEL_FAULTS)]
+    for fault in faults:
+        wrong = None if fault in ('image_grey', 'image_missing', 'image_folder', 'image_dangling',
+                                  'label_deep') else True
+        roots = [f'{part}_dataloader.dataset.data_root={{m}}/{fault}' for part in
+                 ('train', 'val', 'test')]
+        config = rng.choice(('{m}/plain.py', '{m}/workers.py'))
+        yield Case('data', TRAIN, (config, '--work-dir', 'w', '--cfg-options', *roots,
+                                   'train_cfg.max_iters=3'), wrong)
+        yield Case('data', TEST, (config, '{m}/plain.pth', '--work-dir', 'w', '--cfg-options',
+                                  *roots), wrong)
+        yield Case('data', TEST, (config, '{m}/plain.pth', '--work-dir', 'w', '--benchmark', 'fog',
+                                  '--severities', '1', '--cfg-options', *roots), wrong)
+        yield Case('data', ANALYSIS['label_prior'], (
+            '{m}/plain.py', '--cfg-options', *roots),
+            None if fault.startswith('image') or wrong is None else True)
+        yield Case('data', ANALYSIS['segmentation_comparison'], (
+            *PLAIN, '--cfg-options', *roots, '--indices', '1'), None)
+        if fault.startswith('image'):
+            yield Case('data', CONVERTERS['corrupt_dataset'], (
+                f'{{m}}/{fault}/leftImg8bit', 'out', '--corruptions', 'fog', '--severities', '1',
+                '--workers', rng.choice('12')), None)
+    for text in ('data_root={m}/hollow', 'data_root=', 'data_root=5', 'data_prefix=5',
+                 'data_prefix.img_path=nowhere', 'data_prefix.seg_map_path=gtFine/no',
+                 'data_prefix.img_path=5', 'img_suffix=.tif', 'seg_map_suffix=_x.png',
+                 'seg_map_suffix=5', 'ann_file=nowhere.txt', 'ann_file={m}/small.py',
+                 'metainfo=5', 'metainfo.classes=[a]', 'metainfo.classes=nowhere.txt', 'indices=x',
+                 'indices=[99]', 'lazy_init=True', 'max_refetch=x', 'backend_args.backend=foo',
+                 'pipeline=[dict(type=None)]', "pipeline=[dict(type='PackSegInputs')]",
+                 "pipeline=[dict(type='LoadImageFromFile'),dict(type='PackSegInputs')]",
+                 "pipeline=[dict(type='LoadImageFromFile',imdecode_backend='foo')]",
+                 "pipeline=[dict(type='LoadImageFromFile',color_type='foo'),"
+                 "dict(type='PackSegInputs')]",
+                 "pipeline=[dict(type='LoadImageFromFile'),dict(type='Resize',scale=(0,0)),"
+                 "dict(type='LoadAnnotations'),dict(type='PackSegInputs')]",
+                 "pipeline=[dict(type='LoadImageFromFile'),dict(type='Resize',scale='x'),"
+                 "dict(type='LoadAnnotations'),dict(type='PackSegInputs')]",
+                 "pipeline=[dict(type='LoadImageFromFile'),dict(type='LoadAnnotations'),"
+                 "dict(type='RandomCrop',crop_size=(999,-1)),dict(type='PackSegInputs')]",
+                 "pipeline=[dict(type='LoadImageFromFile'),dict(type='LoadAnnotations'),"
+                 "dict(type='PackSegInputs',meta_keys=('foo',))]",
+                 "pipeline=[dict(type='LoadImageFromFile'),dict(type='LoadAnnotations')]"):
+        wrong = None if text in ('max_refetch=x', 'lazy_init=True', 'metainfo.classes=[a]',
+                                 'indices=[99]', 'ann_file={m}/small.py') or \
+            'crop_size' in text or 'foo' in text else True
+        yield Case('data config', TEST, (
+            *PLAIN, '--work-dir', 'w', '--cfg-options', f'test_dataloader.dataset.{text}'), wrong)
+        yield Case('data config', TEST, (
+            *PLAIN, '--work-dir', 'w', '--benchmark', 'fog', '--severities', '1', '--cfg-options',
+            f'test_dataloader.dataset.{text}'), wrong)
+        yield Case('data config', TRAIN, (
+            rng.choice(('{m}/plain.py', '{m}/workers.py')), '--work-dir', 'w', '--cfg-options',
+            f'train_dataloader.dataset.{text}'), None)
+    for text in ('data_root={m}/hollow', 'data_root={m}/small.py', 'ann_file=nowhere.txt',
+                 'ann_file={m}/notes.txt', 'classes=[a]', 'classes=nowhere.txt', 'data_prefix=5',
+                 'extensions=[]', 'with_label=False', 'type=ImageNet', 'type=CIFAR10'):
+        yield Case('data config', TEST, (
+            *CLASSES, '--work-dir', 'w', '--cfg-options', f'test_dataloader.dataset.{text}'))
+    for text in ('model.head.num_classes=3', 'model.head.in_channels=5', 'model.head.topk=x',
+                 'model.head.loss.type=Foo', 'model.neck.type=Foo', 'model.neck=5',
+                 'model.backbone.depth=7', 'model.data_preprocessor.mean=[1,2,3,4,5]',
+                 'model.train_cfg.augments=x', "model.train_cfg.augments=[dict(type='Mixp')]"):
+        yield Case('classifier', TRAIN, ('{m}/classes.py', '--cfg-options', text))
+
+
+def print_options(rng) -> Iterator[Case]:
+    for wrong, *arguments in (
+            (True,), (True, '{m}/small.py', '--save-path', 'x.foo'),
+            (True, '{m}/small.py', '--save-path', ''), (True, '{m}/small.py', '--save-path', 'x'),
+            (True, '{m}/small.py', '--save-path', '/proc/x.py'),
+            (True, '{m}/small.py', '--save-path', 'no/such/x.py'),
+            (True, '{m}/small.py', '--save-path', '{m}/a folder.py'),
+            (True, '{m}/small.py', '--save-path', '/dev/full'),
+            (True, '{m}/small.py', '--save-path'), (True, '{m}/small.py', '--foo'),
+            (False, '{m}/small.py', '--save-path', 'x.json'),
+            (False, '{m}/small.py', '--save-path', 'x.yml'),
+            (None, '{m}/holds_object.py', '--save-path', 'x.json'),
+            (None, '{m}/holds_tensor.py', '--save-path', 'x.py'),
+            (False, '{m}/small.py', '--cfg-options', "custom_hooks=[dict(type='X')]")):
+        yield Case('print options', PRINT, tuple(arguments), wrong)
+
+
+def of_models(rng) -> Iterator[Case]:
+    common = [
+        (), ('{m}/small.py',), (*SMALL, '{m}/small.py'), (*SMALL, *SMALL),
+        (*SMALL, '--names', 'a', 'b'), (*SMALL, '--names'), (*SMALL, '--out', '/dev/null'),
+        (*SMALL, '--out', '{m}/small.py'), (*SMALL, '--out', '/proc/x'),
+        (*SMALL, '--device', 'foo'), (*SMALL, '--device', 'cuda'), (*SMALL, '--device', 'meta'),
+        (*SMALL, '--device', ''), (*SMALL, '--corruption', 'frog'), (*SMALL, '--corruption', ''),
+        (*SMALL, '--severity', '9'), (*SMALL, '--severity', 'x'), (*SMALL, '--family', 'foo'),
+        (*SMALL, '--cfg-options', 'foo'), (*SMALL, '--cfg-options', 'test_dataloader=None'),
+        (*SMALL, '--cfg-options', 'test_dataloader.dataset.num_samples=0'), (*SMALL, '--foo')]
+    undecided = (*SMALL, '--device', ''), (*SMALL, '--device', 'meta')
+    layers = [(*SMALL, '--layers', text) for text in ('99', '-99', 'foo', '')]
+    images = [(*SMALL, '--images', text) for text in ('0', '-1', 'x', '1.5')]
+    images += [(*SMALL, '--seed', 'x')]
+    image = [(*SMALL, '--image', text) for text in (
+        '99', '-1', 'nowhere.png', '{m}/small.py', '{m}/hollow', '',
+        '{m}/image_cut/leftImg8bit/val/a/a_1_leftImg8bit.png')]
+    maps = [(*SMALL, '--head', text) for text in ('99', '-99', 'x')]
+    maps += [(*SMALL, '--queries', text) for text in ('x', '0.5', '2,2', '-1,0', 'nan,0', '1,2,3')]
+    comparison = [(*SMALL, '--indices', text) for text in ('99', '-1', 'x')]
+    comparison += [(*SMALL, '--acdc', text) for text in ('nowhere', '{m}/hollow', '{m}/small.py')]
+    comparison += [(*SMALL, '--acdc-condition', 'foo')]
+    options = dict(attention_maps=common + layers + image + maps,
+                   attention_stability=common + layers + images,
+                   head_diversity=common + layers + images,
+                   segmentation_comparison=common + images + comparison,
+                   tap_weights=common + layers + images + image)
+    for tool, calls in options.items():
+        for arguments in calls:
+            yield Case(
+                'models', ANALYSIS[tool], arguments,
+                None if arguments in undecided
+                or tool == 'segmentation_comparison' and arguments == (*SMALL, '--corruption', '')
+                or arguments == (*SMALL, '--image', '') else True)
+        for other in (PLAIN, CLASSES):  # neither has attention
+            yield Case('models', ANALYSIS[tool], other,
+                       None if tool == 'segmentation_comparison' and other is PLAIN else True)
+
+
+def ablation(rng) -> Iterator[Case]:
+    fine = ('--benchmark', 'fog')
+    for arguments in (
+            (), ('{m}/small.py',), ('{m}/small.py', 'a=1'), ('{m}/small.py', 'foo', *fine),
+            ('{m}/small.py', '=1', *fine), ('{m}/small.py', 'a=', *fine),
+            ('{m}/small.py', 'a=1,1', *fine), ('{m}/small.py', 'a=1', 'a=2', *fine),
+            ('{m}/small.py', 'randomness.seed=0', '--benchmark', 'frog'),
+            ('{m}/small.py', 'randomness.seed=0', *fine, '--severities', '9'),
+            ('{m}/small.py', 'randomness.seed=0', *fine, '--severities', 'x'),
+            ('{m}/small.py', 'randomness.seed=0', *fine, '--corruptions', 'snow'),
+            ('{m}/small.py', 'randomness.seed=0', *fine, '--out', '{m}/small.py'),
+            ('{m}/small.py', 'randomness.seed=0', *fine, '--out', '/proc/x'),
+            ('{m}/small.py', 'randomness.seed=0', *fine, '--cfg-options', 'foo'),
+            ('{m}/small.py', 'randomness.sed=0', *fine, '--cfg-options', 'trian_cfg=0'),
+            ('nowhere.py', 'a=1', *fine), ('{m}/name_error.py', 'a=1', *fine),
+            ('{m}/small.py', 'foo.bar=1,2', *fine)):
+        yield Case('ablation', ANALYSIS['ablation'], arguments)
+
+
+def complexity(rng) -> Iterator[Case]:
+    for wrong, *arguments in (
+            (True,), (True, ''), (True, '{m}/small.py', '{m}/small.pth'),
+            (True, '{m}/small.py', '--shape', '0', '0'),
+            (True, '{m}/small.py', '--shape', '-8', '8'), (True, '{m}/small.py', '--shape', '8'),
+            (True, '{m}/small.py', '--shape', 'a', 'b'),
+            (None, '{m}/small.py', '--shape', '1', '1'),
+            (True, '{m}/small.py', '--out', '/dev/null'), (False, '{m}/small.py', '{m}/plain.py'),
+            (True, '{m}/model_number.py'), (True, '{m}/model_unknown.py'),
+            (True, '{m}/small.py', '--foo'), (None, '{m}/small.py', '{m}/small.py')):
+        yield Case('complexity', ANALYSIS['complexity'], tuple(arguments), wrong)
+
+
+def label_prior(rng) -> Iterator[Case]:
+    for arguments in (
+            (), ('',), ('{m}/classes.py',), ('{m}/no_test.py',), ('{m}/no_train.py',),
+            ('{m}/model_number.py',), ('{m}/small.py', '--foo'),
+            ('{m}/small.py', '--cfg-options', 'train_dataloader.dataset.num_samples=0'),
+            ('{m}/small.py', '--cfg-options', 'val_dataloader.dataset.num_samples=0'),
+            ('{m}/small.py', '--cfg-options', 'train_dataloader.dataset.type=Foo'),
+            ('{m}/small.py', '--cfg-options', 'train_dataloader.dataset.image_size=(32,32)')):
+        yield Case('label prior', ANALYSIS['label_prior'], arguments)
+
+
+def results(rng) -> Iterator[Case]:
+    kinds = ('empty', 'text', 'list', 'number', 'null', 'dict', 'cut', 'nan', 'format',
+             'cells_number', 'cells_text', 'values_text')
+    files = [f'{{m}}/results/{kind}/fog/results.json' for kind in kinds]
+    files += ['nowhere.json', '', '{m}/results/binary.json', '{m}/results/other.json',
+              '{m}/small.pth', '{m}/small.py', '{m}/a folder.json', '{m}/hollow', '/dev/null']
+    for file in files:
+        yield Case('results', ANALYSIS['compare_robustness'], (file,))
+        yield Case('results', ANALYSIS['compare_robustness'], (file, file, '--out', 'o'))
+    for arguments in ((), ('--names', 'a'), ('--foo',)):
+        yield Case('results', ANALYSIS['compare_robustness'], arguments)
+    for kind in kinds:
+        yield Case('results', ANALYSIS['report'], (f'{{m}}/results/{kind}',))
+    for wrong, *arguments in (
+            (True,), (True, 'nowhere'), (True, ''), (None, '{m}/hollow'), (True, '{m}/small.py'),
+            (True, '{m}/small.pth'), (None, '{m}/hollow', '--names', 'a', 'b'),
+            (True, '{m}/hollow', '--pictures', 'x'), (None, '{m}/hollow', '--pictures', '-1'),
+            (True, '{m}/hollow', '--out', '/dev/null/x'), (True, '{m}/hollow', '--out', '/proc/x'),
+            (True, '{m}/hollow', '--out', ''), (True, '{m}/hollow', '--out', '{m}/hollow')):
+        yield Case('results', ANALYSIS['report'], tuple(arguments), wrong)
+
+
+def camvid(rng) -> Iterator[Case]:
+    for arguments in ((), ('nowhere',), ('',), ('{m}/hollow', 'out'), ('{m}/small.py', 'out'),
+                      ('{m}/data', 'out'), ('{m}/data', '{m}/small.py'), ('{m}/data', '/proc/x'),
+                      ('{m}/data', 'out', '--size', '0', '0'), ('{m}/data', 'out', '--size', '8'),
+                      ('{m}/data', 'out', '--size', '-1', '5'),
+                      ('{m}/data', 'out', '--quality', '0'),
+                      ('{m}/data', 'out', '--quality', '101'),
+                      ('{m}/data', 'out', '--quality', 'x'), ('{m}/data', 'out', 'x')):
+        yield Case('camvid', CONVERTERS['camvid_to_cityscapes'], arguments)
+
+
+def corrupt_dataset(rng) -> Iterator[Case]:
+    source = '{m}/data/leftImg8bit'
+    small = ('--corruptions', 'brightness', '--severities', '1', '--workers', '1')
+    for wrong, *arguments in (
+            (True,), (True, source), (True, '', 'out'), (True, 'nowhere', 'out'),
+            (True, '{m}/hollow', 'out'), (True, '{m}/small.py', 'out'),
+            (True, source, '{m}/small.py', *small), (True, source, '/proc/x', *small),
+            (True, source, '', *small), (True, source, source, *small),
+            (True, source, f'{source}/out', *small),
+            (True, source, 'out', '--corruptions', 'frog'), (True, source, 'out', '--corruptions'),
+            (True, source, 'out', '--corruptions', ''),
+            *((True, source, 'out', '--severities', text) for text in ('0', '6', '-1', 'x', '')),
+            *((True, source, 'out', *small[:4], '--workers', text) for text in ('-1', 'x', '')),
+            (None, source, 'out', *small[:4], '--workers', '0'),
+            (None, source, 'out', *small, '--workers', '1'),
+            *((True, source, 'out', *small, '--format', 'jpg', '--quality', text)
+              for text in ('0', '101', '-5', 'x')),
+            (True, source, 'out', *small, '--format', 'gif'),
+            (True, source, 'out', *small, '--channel-order', 'xyz'),
+            (True, source, 'out', *small, '--seed', 'x'),
+            (None, source, 'out', *small, '--seed', '-1'),
+            (None, source, 'out', *small, '--seed', '9' * 30),
+            (True, source, 'out', *small, '--family', 'foo'),
+            (False, '{m}/odd names/leftImg8bit', 'out', *small)):
+        yield Case('corrupt data set', CONVERTERS['corrupt_dataset'], tuple(arguments), wrong)
+
+
+def convert_official(rng) -> Iterator[Case]:
+    for wrong, *arguments in (
+            (True,), (True, '{m}/small.pth'), (True, 'nowhere.pth', 'x.pth'),
+            (True, '{m}/hollow', 'x.pth'), (True, '{m}/small.py', 'x.pth'),
+            (True, '{m}/plain.pth', 'x.pth'), (True, '{m}/plain.pth', 'x.pth', '--to-official'),
+            (True, '{m}/classes.pth', '--dry-run'), (True, '{m}/small.pth', '--dry-run'),
+            (True, '{m}/small.pth', 'x.pth', '--weights', 'foo'),
+            (True, '{m}/small.pth', 'x.pth', '--weights', 'ema'),
+            (True, '{m}/small.pth', 'x.pth', '--num-heads', 'x'),
+            (True, '{m}/small.pth', 'x.pth', '--num-heads', '0'),
+            (None, '{m}/small.pth', 'x.pth', '--to-official'),
+            (True, '{m}/small.pth', '/proc/x.pth', '--to-official'),
+            (True, '{m}/small.pth', '{m}/hollow', '--to-official'),
+            (True, '{m}/small.pth', '', '--to-official')):
+        yield Case('convert', CONVERTERS['convert_official'], tuple(arguments), wrong)
+
+
+def _unwritable(folder: Path) -> None:
+    """A working directory that is gone: nothing can be written there, whoever runs."""
+    import os
+
+    inner = folder / 'gone'
+    inner.mkdir()
+    os.chdir(inner)
+    inner.rmdir()
+
+
+def _without_output(folder: Path) -> None:
+    import os
+    import sys
+
+    os.close(1)
+    sys.stdout = None
+
+
+def environments(rng) -> Iterator[Case]:
+    calls = ((TRAIN, ('{m}/small.py', '--work-dir', 'w')),
+             (TEST, (*SMALL, '--work-dir', 'w')), (PRINT, ('{m}/small.py',)))
+    for settings in (dict(OMP_NUM_THREADS='abc'), dict(OMP_NUM_THREADS='-1'),
+                     dict(CUDA_VISIBLE_DEVICES='foo'), dict(CUDA_VISIBLE_DEVICES='-5'),
+                     dict(RANK='0'), dict(RANK='x'), dict(WORLD_SIZE='2'), dict(LOCAL_RANK='x'),
+                     dict(RANK='1', WORLD_SIZE='x'), dict(MASTER_PORT='x'),
+                     dict(LANG='C', LC_ALL='C'), dict(PYTHONIOENCODING='ascii'),
+                     dict(TMPDIR='/nowhere'), dict(HOME='/nowhere'), dict(MPLBACKEND='foo'),
+                     dict(COLUMNS='x'), dict(PYTHONHASHSEED='0'), dict(MMROBUST_TRACEBACK='')):
+        for tool, arguments in calls:
+            yield Case('environment', tool, arguments, None, settings)
+        yield Case('environment', TEST, ('{m}/name_error.py', 'x.pth'), True, settings)
+    for tool, arguments in calls:
+        yield Case('working directory', tool, arguments, None, before=_unwritable)
+        yield Case('standard output', tool, arguments, None, before=_without_output)
+    yield Case('launcher', TRAIN, ('{m}/small.py', '--launcher', 'pytorch'), True,
+               dict(RANK='0'))
+    yield Case('launcher', TRAIN, ('{m}/small.py', '--launcher', 'pytorch'), True,
+               dict(RANK='0', WORLD_SIZE='1'))
+    yield Case('launcher', TRAIN, ('{m}/small.py', '--launcher', 'pytorch'), True,
+               dict(RANK='x', WORLD_SIZE='1', MASTER_ADDR='localhost', MASTER_PORT='29511'))
+    yield Case('launcher', TRAIN, ('{m}/small.py', '--launcher', 'pytorch'), True,
+               dict(RANK='0', WORLD_SIZE='1', MASTER_ADDR='localhost', MASTER_PORT='x'))
+    yield Case('launcher', TEST, (*SMALL, '--launcher', 'slurm'), True, dict(SLURM_PROCID='x'))
+
+
+def odd_but_right(rng) -> Iterator[Case]:
+    for config in ('{m}/name with blanks.py', '{m}/stra\u00dfe.py', '{m}/two\nlines.py'):
+        yield Case('odd', PRINT, (config,), False)
+        yield Case('odd', TEST, (config, '{m}/small.pth', '--work-dir', 'a b/\u00e4\n'), False)
+        yield Case('odd', TRAIN, (config, '--work-dir', 'a b/\u00e4\n'), False)
+    roots = [f'{part}_dataloader.dataset.data_root={{m}}/odd names' for part in
+             ('train', 'val', 'test')]
+    yield Case('odd', TEST, (*PLAIN, '--work-dir', 'w', '--cfg-options', *roots), False)
+    yield Case('odd', TEST, (*PLAIN, '--work-dir', 'w', '--benchmark', 'fog', '--severities', '1',
+                             '--cfg-options', *roots), False)
+    yield Case('odd', TRAIN, ('{m}/plain.py', '--work-dir', 'v', '--work-dir', 'w'), False)
+    yield Case('odd', TRAIN, ('{m}/classes.py', '--debug'), False)
+    yield Case('odd', TEST, (*CLASSES, '--tta'), False)
+    yield Case('odd', TEST, (*CLASSES, '--benchmark', 'fog', '--severities', '1', '--cfg-options',
+                             'test_dataloader.num_workers=2'), False)
+    yield Case('odd', TEST, (*SMALL, '--benchmark', ' fog', '--severities', '1'), None)
+    yield Case('odd', TEST, (*SMALL, '--cfg-options', 'test_dataloader.batch_size=2',
+                             '--cfg-options', 'test_dataloader.batch_size=1'), False)
+    yield Case('odd', ANALYSIS['tap_weights'], (*SMALL, '--images', '1'), False)
+    yield Case('odd', ANALYSIS['attention_maps'], SMALL, False)
+    yield Case('odd', ANALYSIS['attention_stability'], (*SMALL, '--images', '1'), False)
+    yield Case('odd', ANALYSIS['head_diversity'], (*SMALL, '--images', '1'), False)
+    yield Case('odd', ANALYSIS['segmentation_comparison'], (*SMALL, '--images', '1'), False)
+    yield Case('odd', ANALYSIS['label_prior'], ('{m}/plain.py',), False)
