@@ -42,11 +42,12 @@ class RobustModelMixin:
             if self.alignment is not None and self.training:
                 joint = stack.enter_context(self._joint_pass(inputs))
             losses = dict(host_loss())
-            if joint is not None and self.alignment.adversary == 'cross_entropy':
+            if (joint is not None and joint.learns
+                    and self.alignment.objective == 'cross_entropy'):
                 with joint.showing_corrupted():
                     objective, _ = self.parse_losses(host_loss())
                 losses['corrupted_objective'] = objective.detach()
-                losses['loss_adversary'] = joint.ascent(objective)
+                losses['loss_adversary'] = joint.ascent(objective, unit=2. ** 10)
         if records is not None:
             losses['loss_adl'] = self._diversification_loss(records, joint is not None)
         if joint is not None:

@@ -69,7 +69,8 @@ def build(fixture, gradient_scale):
         head=dict(type='mmpretrain.LinearClsHead', num_classes=7, in_channels=48,
                   loss=dict(type='mmpretrain.CrossEntropyLoss', use_soft=True)),
         data_preprocessor=PREPROCESSOR,
-        alignment=dict(type='AdversarialFeatureAlignment', gradient_scale=gradient_scale,
+        alignment=dict(type='AdversarialFeatureAlignment', objective='total',
+                       gradient_scale=gradient_scale,
                        corruption=dict(type='PatchCorruptionModel', grid=4, ratio=.25))))
     names = {key: 'head.fc.' + key.removeprefix('head.') if key.startswith('head.')
              else 'backbone.' + to_ours(key) for key in weights}

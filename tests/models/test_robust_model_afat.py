@@ -36,7 +36,7 @@ def classifier(backbone=FAN, alignment=(), width=None, plain=False, **kwargs):
     return MODELS.build(dict(
         type='RobustModel', host='mmpretrain.ImageClassifier', backbone=backbone,
         head=dict(type='mmpretrain.LinearClsHead', num_classes=3,
-                  in_channels=32 if backbone is RVT else 16),
+                  in_channels=32 if backbone['type'] == 'RVT' else 16),
         data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3, num_classes=3), **kwargs))
 
 
@@ -177,7 +177,7 @@ def test_corruption_model_ascends_and_backbone_descends():
 
 def test_cross_entropy_adversary():
     reference = freeze_statistics(classifier())
-    model = freeze_statistics(classifier(alignment=dict(adversary='cross_entropy')))
+    model = freeze_statistics(classifier(alignment=dict(objective='cross_entropy')))
     images, samples = batch()
     torch.manual_seed(3)
     losses = model.loss(images, samples)
@@ -293,14 +293,14 @@ def test_ema_copy():
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    (dict(corruption=dict(ratio=0.)), r'ratio=0.0 is outside \(0, 1\)'),
-    (dict(corruption=dict(ratio=1.)), r'ratio=1.0 is outside \(0, 1\)'),
+    (dict(corruption=dict(ratio=-.1)), r'ratio=-0.1 is outside \[0, 1\)'),
+    (dict(corruption=dict(ratio=1.)), r'ratio=1.0 is outside \[0, 1\)'),
     (dict(corruption=dict(fill='paint')), "fill='paint': choose 'noise' or 'drop'"),
     (dict(corruption=dict(patch_size=0)), 'at least 1 pixel'),
     (dict(loss_weight=-1.), 'drive the features apart'),
     (dict(gradient_scale=0.), 'positive multiple'),
     (dict(norm='l1'), "norm='l1'"),
-    (dict(adversary='nobody'), "adversary='nobody'"),
+    (dict(objective='nobody'), "objective='nobody'"),
     (dict(blocks='layers.9'), "blocks='layers.9' matches no module of FAN"),
 ])
 def test_bad_settings(change, message):

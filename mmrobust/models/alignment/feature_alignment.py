@@ -1,92 +1,22 @@
 """Adversarial feature alignment (AFAT, published as RSPC, CVPR 2023)."""
+import math
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
-import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
-from mmengine.utils import apply_to
 from torch import Tensor, nn
 
 from mmrobust.models.image_range import image_range
 from mmrobust.models.layers import ClassAttentionBlock
 
 from .drop_path import match_drop_paths
+from .joint_pass import JointPass, couples_images
 from .patch_corruption import LossScale
 
-
-class _ReverseGradient(torch.autograd.Function):
-    """The identity, which turns descent into ``scale`` times ascent for everything before it."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, scale: float) -> Tensor:
-        ctx.scale = scale
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return -ctx.scale * grad, None
-
-
-def batch_half(features: Any, half: int) -> Any:
-    """First (0) or second (1) half of every tensor (2B, ...) in nested tuples, lists and dicts."""
-    return apply_to(features, lambda x: isinstance(x, Tensor), lambda x: x.chunk(2)[half])
-
-
-class JointPass:
-    """One pass of corrupted and clean images together, and what it leaves behind.
-
-    Args:
-        corrupted (Tensor): The corrupted images (B, 3, H, W).
-        loss_scale (LossScale): Of the loss that the corruption model learns from.
-        ascend (bool): Whether the corruption model ascends on whatever the model descends on.
-            Otherwise it learns from :meth:`ascent` alone.
-        gradient_scale (float): Factor of the corruption model's gradient.
-
-    Attributes:
-        tokens (list[Tensor]): Output (2B, N, C) of every aligned block, in depth order.
-    """
-
-    # keeps the gradient at the images within float16; divided out again
-    SCALE = 2. ** 10
-
-    def __init__(self, corrupted: Tensor, loss_scale: LossScale, ascend: bool,
-                 gradient_scale: float):
-        self._source = corrupted
-        self.loss_scale = loss_scale
-        self.gradient_scale = gradient_scale
-        self.corrupted = (_ReverseGradient.apply(corrupted, gradient_scale) if ascend
-                          else corrupted.detach().requires_grad_())
-        self.tokens: list[Tensor] = []
-        self._features: Any = None
-        self._half = 1
-
-    def keep(self, block: nn.Module, args: tuple, output: Tensor) -> None:
-        """Forward hook; it computes nothing, since checkpointing would not see it again."""
-        self.tokens.append(output)
-
-    def features(self, extract_feat, images: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """What ``extract_feat`` gives for the clean images, computed with the corrupted ones."""
-        if self._features is None:
-            self._features = extract_feat(torch.cat([self.corrupted, images]), *args, **kwargs)
-        return batch_half(self._features, self._half)
-
-    @contextmanager
-    def showing_corrupted(self) -> Iterator[None]:
-        """Let :meth:`features` return those of the corrupted images instead."""
-        self._half = 0
-        try:
-            yield
-        finally:
-            self._half = 1
-
-    def ascent(self, objective: Tensor) -> Tensor:
-        """A loss of value 0 that lets the corruption model, and nothing else, raise a scalar."""
-        gradient, = torch.autograd.grad(objective * self.SCALE, self.corrupted, retain_graph=True)
-        loss = -(self._source * (gradient * (self.gradient_scale / self.SCALE))).sum()
-        return self.loss_scale.observe(loss - loss.detach())
+OBJECTIVES = ('alignment', 'total', 'cross_entropy')
 
 
 @MODELS.register_module(force=True)
@@ -97,8 +27,8 @@ class AdversarialFeatureAlignment(nn.Module):
     batch; the loss is the distance between their tokens after every token-mixing block
     ("Improving Robustness of Vision Transformers by Reducing Sensitivity To Patch Corruptions",
     CVPR 2023, section 3). The heads see the clean images only. The backbone descends on the
-    distance and, its gradient reversed, the corruption model ascends in the same backward; give
-    it an optimizer of its own with ``AdversarialOptimWrapperConstructor``.
+    distance and, in the same step, the corruption model ascends on its objective; give it an
+    optimizer of its own with ``AdversarialOptimWrapperConstructor``.
 
     Args:
         corruption (dict): Config of a :class:`PatchCorruptionModel` or
@@ -106,11 +36,16 @@ class AdversarialFeatureAlignment(nn.Module):
         loss_weight (float): The paper's lambda. Defaults to 5e-3.
         norm (str): Distance of a block: ``'mse'``, as in the authors' code, averages the squared
             differences over all elements, and their sum over L blocks is divided by L + 1e-4;
-            ``'squared_norm'``, as in the paper, sums them per image and averages over images
-            and blocks. Defaults to ``'mse'``.
-        adversary (str): What the corruption model maximises: ``'alignment'`` (the whole training
-            loss, which it reaches through the alignment), or ``'cross_entropy'``, the host's
-            loss on the corrupted images (table 6 of the paper; one more backward).
+            ``'squared_norm'``, as the paper writes it, sums them per image and averages over
+            images and blocks. It is N C times as large for N tokens of C channels: the lambda
+            that goes with it is 5e-3 / (N C). Defaults to ``'mse'``.
+        objective (str): What the corruption model maximises, and nothing else. The model's own
+            gradients do not depend on it. ``'alignment'``: this loss (equation 2 and line 9 of
+            algorithm 1 of the paper). ``'total'``: all losses of the model together, as in the
+            authors' code; with shared batch statistics the loss of the clean images is most of
+            them. ``'cross_entropy'``: the host's loss on the corrupted images (table 6 of the
+            paper). Where images share batch statistics ``'alignment'`` takes a second backward,
+            to the images and past all weights; elsewhere it comes with the first.
             Defaults to ``'alignment'``.
         gradient_scale (float): The corruption model's gradients are multiplied by this, and only
             then clipped (each score's to 1, the whole to the norm that its optimizer allows).
@@ -123,15 +58,17 @@ class AdversarialFeatureAlignment(nn.Module):
         blocks (str, optional): Regular expression that the names of the aligned modules, within
             the backbone, match entirely. By default every module with a self-attention named
             ``attn``.
+        adversary (str, optional): Old name of ``objective``, whose ``'alignment'`` was what is
+            ``'total'`` now.
 
     Raises:
-        ValueError: On a negative weight or scale, or an unknown norm or adversary.
+        ValueError: On a negative weight or scale, or an unknown norm or objective.
     """
 
     def __init__(self, corruption: dict | None = None, loss_weight: float = 5e-3,
-                 norm: str = 'mse', adversary: str = 'alignment',
+                 norm: str = 'mse', objective: str = 'alignment',
                  gradient_scale: float = 65536., matched_drop_path: bool = False,
-                 blocks: str | None = None):
+                 blocks: str | None = None, adversary: str | None = None):
         super().__init__()
         if loss_weight < 0:
             raise ValueError(f'loss_weight={loss_weight} would drive the features apart: use a '
@@ -141,12 +78,15 @@ class AdversarialFeatureAlignment(nn.Module):
                              'positive multiple of its gradient')
         if norm not in ('mse', 'squared_norm'):
             raise ValueError(f"norm='{norm}': choose 'mse' or 'squared_norm'")
-        if adversary not in ('alignment', 'cross_entropy'):
-            raise ValueError(f"adversary='{adversary}': choose 'alignment' or 'cross_entropy'")
+        if adversary is not None:
+            objective = _objective_of(adversary)
+        if objective not in OBJECTIVES:
+            raise ValueError(f"objective='{objective}': choose 'alignment', 'total' or "
+                             "'cross_entropy'")
         self.corruption = MODELS.build(corruption or dict(type='PatchCorruptionModel'))
         self.loss_weight = loss_weight
         self.norm = norm
-        self.adversary = adversary
+        self.objective = objective
         self.gradient_scale = gradient_scale
         self.matched_drop_path = matched_drop_path
         self.blocks = blocks
@@ -197,8 +137,10 @@ class AdversarialFeatureAlignment(nn.Module):
         """
         loss_scale = LossScale()
         corrupted = self.corruption(images, *image_range(model.data_preprocessor), loss_scale)
-        joint = JointPass(corrupted, loss_scale, self.adversary == 'alignment',
-                          self.gradient_scale)
+        # without batch statistics nothing but the alignment connects a corrupted image to a loss
+        reverse = self.objective == 'total' or (
+            self.objective == 'alignment' and not couples_images(model))
+        joint = JointPass(corrupted, loss_scale, reverse, self.gradient_scale)
         with ExitStack() as stack:
             for block in self.aligned_blocks(model.backbone):
                 stack.callback(block.register_forward_hook(joint.keep).remove)
@@ -207,7 +149,14 @@ class AdversarialFeatureAlignment(nn.Module):
     def forward(self, joint: JointPass) -> Tensor:
         """The weighted distance between the tokens of a pass, a scalar in float32."""
         loss = self.loss_weight * self.distance(joint.tokens)
-        return loss if self.adversary == 'cross_entropy' else joint.loss_scale.observe(loss)
+        if joint.reverse:
+            return joint.loss_scale.observe(loss)
+        if self.objective == 'alignment' and joint.learns:
+            elements = joint.tokens[0].numel() if self.norm == 'mse' else len(joint.tokens[0])
+            unit = elements / max(self.loss_weight, 1e-6)
+            # a power of two loses nothing
+            return loss + joint.ascent(loss, 2. ** round(math.log2(unit)))
+        return loss
 
     def distance(self, tokens: list[Tensor]) -> Tensor:
         """Distance between the halves of each (2B, N, C)."""
@@ -216,3 +165,13 @@ class AdversarialFeatureAlignment(nn.Module):
             return sum(F.mse_loss(*pair) for pair in pairs) / (len(pairs) + 1e-4)
         return sum(F.mse_loss(*pair, reduction='sum') / len(pair[0])
                    for pair in pairs) / len(pairs)
+
+
+def _objective_of(adversary: str) -> str:
+    """The ``objective`` that the old option ``adversary`` stands for."""
+    objective = dict(alignment='total').get(adversary, adversary)
+    warnings.warn(
+        f"AdversarialFeatureAlignment: adversary='{adversary}' is taken as objective="
+        f"'{objective}', which is what it used to do: write that; the paper's, and the default, "
+        "is objective='alignment'", FutureWarning, stacklevel=3)
+    return objective

@@ -1,4 +1,6 @@
 """Which patches of an image are corrupted, and with what (AFAT / RSPC, CVPR 2023, section 3.2)."""
+import math
+
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
@@ -51,21 +53,21 @@ class PatchCorruption(nn.Module):
     """Corrupts the patches of lowest score; subclasses say what the scores are.
 
     Args:
-        ratio (float): Share of the patches to corrupt. Defaults to 0.1.
+        ratio (float): Share of the patches to corrupt; 0 corrupts none. Defaults to 0.1.
         patch_size (int): Side of a patch in pixels. Defaults to 16.
         fill (str): ``'noise'`` puts uniform noise of [0, 1) in normalised space there;
             ``'drop'`` the mean colour, 0 in normalised space, which takes the content away
             without adding any. Defaults to ``'noise'``.
 
     Raises:
-        ValueError: If the ratio is outside (0, 1), or the fill or patch size is invalid.
+        ValueError: If the ratio is outside [0, 1), or the fill or patch size is invalid.
     """
 
     def __init__(self, ratio: float = 0.1, patch_size: int = 16, fill: str = 'noise'):
         super().__init__()
-        if not isinstance(ratio, (int, float)) or not 0. < ratio < 1.:
-            raise ValueError(f'ratio={ratio} is outside (0, 1): it is the share of the patches to '
-                             'corrupt; the paper uses 0.1')
+        if not isinstance(ratio, (int, float)) or not 0. <= ratio < 1.:
+            raise ValueError(f'ratio={ratio} is outside [0, 1): it is the share of the patches to '
+                             'corrupt, 0 for none; the paper uses 0.1')
         if patch_size < 1:
             raise ValueError(f'patch_size={patch_size}: a patch has at least 1 pixel')
         if fill not in ('noise', 'drop'):
@@ -99,7 +101,10 @@ class PatchCorruption(nn.Module):
         to the scores, clipped to 1 in units of ``loss_scale``.
         """
         flat = scores.flatten(1).float()
-        threshold = torch.quantile(flat.detach(), self.ratio, dim=1, keepdim=True)
+        if self.ratio > 0:
+            threshold = torch.quantile(flat.detach(), self.ratio, dim=1, keepdim=True)
+        else:  # the quantile would be the lowest score, and corrupt that patch
+            threshold = torch.full_like(flat[:, :1], -math.inf)
         return _StraightThrough.apply(
             flat, threshold, loss_scale or LossScale()).view_as(scores)
 

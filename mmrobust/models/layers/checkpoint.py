@@ -32,6 +32,20 @@ def _recomputation(module: nn.Module, listener) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, count
 
 
+class _Recomputations:
+    """:func:`_recomputation` for every backward through the same graph, one after another."""
+
+    def __init__(self, *args: Any):
+        self._args = args
+
+    def __enter__(self) -> None:
+        self._current = _recomputation(*self._args)
+        self._current.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._current.__exit__(*error)
+
+
 def checkpoint(module: nn.Module | Callable, *args: Any) -> Any:
     """``module(*args)``, whose activations are recomputed in backward instead of being kept.
 
@@ -47,4 +61,4 @@ def checkpoint(module: nn.Module | Callable, *args: Any) -> Any:
     owner = getattr(module, '__self__', module)
     return torch_checkpoint(
         module, *args, use_reentrant=False,
-        context_fn=lambda: (nullcontext(), _recomputation(owner, listener)))
+        context_fn=lambda: (nullcontext(), _Recomputations(owner, listener)))
