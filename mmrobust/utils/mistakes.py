@@ -31,6 +31,7 @@ LIBRARIES = tuple({os.path.realpath(path) + os.sep for name, path in sysconfig.g
 WRONG_KEY = re.compile(r"(\w+)(?:\.__init__)?\(\) (?:got an unexpected keyword argument '(\w+)'|"
                        r"missing \d+ required .*arguments?: (.*))")
 UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (?:\S+::)?(.+?) registry')
+NO_TYPE = re.compile(r'must contain the key "type", but got (.*)')
 BUILT_CLASS = re.compile(r'^class `\w+` in \S+: ')  # what some versions of MMEngine put before
 FRAME = re.compile(r'^  File "(.*)", line \d+.*$', re.MULTILINE)
 NO_MEMORY = re.compile(r'out of memory|not enough memory|can.t allocate memory|'
@@ -82,7 +83,7 @@ def reading(what: str, remedy: str = 'correct it', running: bool = False) -> Ite
 def is_stated(error: BaseException) -> bool:
     """Whether an exception was raised on purpose, with a sentence, by us or by the user's code."""
     root = _root(error)
-    if not isinstance(root, EXPECTED) or not str(root) or getattr(root, 'errno', None):
+    if not isinstance(root, EXPECTED) or not str(root) or str(root).startswith('[Errno'):
         return False
     origin = _origin(root)
     return _is_own_kind(root) or origin is not None and origin.raised \
@@ -165,6 +166,8 @@ def explain(error: BaseException, what: str = '') -> str:
         message = message[match.end():]
     if match := UNKNOWN_TYPE.search(message):
         return _unknown_type(*match.groups())
+    if match := NO_TYPE.search(message):
+        return f'a type is missing in {match[1][:80]}'
     cls = _building(error)
     if isinstance(root, TypeError) and (match := WRONG_KEY.search(message)):
         return _wrong_key(cls or _class_named(root, match[1]), *match.groups())

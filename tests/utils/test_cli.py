@@ -103,7 +103,7 @@ class OddModel:
     (dict(type='OddModel', depth=1, widht=2), "OddModel takes no 'widht', did you mean width"),
     (dict(type='OddModel'), "OddModel needs 'depth'"),
     (dict(type='OddModel', depth='x'), 'OddModel: TypeError: can only concatenate str'),
-    (dict(depth=1), 'must contain the key "type"'),
+    (dict(depth=1), "a type is missing in {'depth': 1}"),
 ])
 def test_what_a_config_builds(config, said):
     with pytest.raises(InputError, match=said), reading('the config'):
@@ -167,6 +167,7 @@ def test_a_pool_of_processes(capfd):
     (FileNotFoundError(errno.ENOENT, 'No such file or directory', 'a/b'), "'a/b': No such file"),
     (OSError(errno.ENOSPC, 'No space left on device'), 'No space left on device: make room'),
     (IsADirectoryError(errno.EISDIR, 'Is a directory', b'stra\xdfe'), r"'stra\udcdfe': Is a dir"),
+    (FileNotFoundError('x.csv cannot be written: free some space'), 'x.csv cannot be written'),
     (MemoryError(), 'out of memory'),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), 'out of memory'),
     (RuntimeError('DataLoader worker (pid 12) is killed by signal: Segmentation fault. '),
