@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmrobust.models.layers import listening
 
-from .victim import Victim, check_positive
+from .victim import Victim, check_number, input_gradient
 
 CHOICES = ('attention', 'saliency', 'random')
 REMEDY = "use choice='saliency' and attention_weight=0"
@@ -77,12 +77,18 @@ class PatchFool:
                  choice_layer: int = 4, attention_weight: float = 0.002, steps: int = 250,
                  lr: float = 0.22, lr_decay: float = 0.95, decay_every: int = 10,
                  radius: float | None = None, seed: int = 0):
-        for name, value in dict(num_patches=num_patches, patch_size=patch_size, steps=steps, lr=lr,
+        released = ('the released attack has num_patches=1, patch_size=16, steps=250, lr=0.22, '
+                    'lr_decay=0.95, decay_every=10, attention_weight=0.002')
+        for name, value in dict(num_patches=num_patches, patch_size=patch_size, steps=steps,
                                 decay_every=decay_every).items():
-            check_positive(name, value, 'the released attack has num_patches=1, patch_size=16, '
-                           'steps=250, lr=0.22, decay_every=10')
+            check_number(name, value, released, whole=True)
+        check_number('lr', lr, released)
+        check_number('lr_decay', lr_decay, released, most=1)
+        if attention_weight != 0:
+            check_number('attention_weight', attention_weight, released)
         if radius is not None:
-            check_positive('radius', radius, 'it is given for images of [0, 1]; None lifts it')
+            check_number('radius', radius, 'it is given for images of [0, 1]; None lifts it',
+                         most=1)
         if choice not in CHOICES:
             raise ValueError(f"choice='{choice}': choose {', '.join(CHOICES)}")
         self.num_patches = num_patches
@@ -141,7 +147,7 @@ class PatchFool:
                    grid: tuple[int, int]) -> Tensor:
         """Gradient (B, C, H, W) to ascend along."""
         if not self.attention_weight:
-            return torch.autograd.grad(victim.losses(images).sum(), pixels)[0]
+            return input_gradient(victim.losses(images).sum(), pixels)
 
         def log_attention(attention: Tensor) -> Tensor:
             first = _class_tokens(attention, grid)
@@ -153,11 +159,10 @@ class PatchFool:
         with listening(reader):
             loss = victim.losses(images).sum()
         layers = _readable(_reported(reader, victim)[1:len(reader.values) // 2])
-        gradient, = torch.autograd.grad(loss, pixels, retain_graph=bool(layers))
+        gradient = input_gradient(loss, pixels, retain_graph=bool(layers))
         direction = gradient
         for i, value in enumerate(layers):
-            attention_gradient, = torch.autograd.grad(
-                value.sum(), pixels, retain_graph=i + 1 < len(layers))
+            attention_gradient = input_gradient(value.sum(), pixels, i + 1 < len(layers))
             direction = direction + self.attention_weight * without_conflict(
                 attention_gradient, gradient)
         return direction
@@ -170,7 +175,7 @@ class PatchFool:
             scores = scores.to(victim.images.device)
         elif self.choice == 'saliency':
             images = victim.images.clone().requires_grad_()
-            gradient, = torch.autograd.grad(victim.losses(images).sum(), images)
+            gradient = input_gradient(victim.losses(images).sum(), images)
             saliency = (gradient * victim.std).abs().sum(1, keepdim=True)  # of normalised pixels
             scores = F.avg_pool2d(saliency, self.patch_size).flatten(1)
         else:

@@ -5,7 +5,7 @@ import torch
 from mmengine.registry import TASK_UTILS
 from torch import Tensor, nn
 
-from .victim import Victim, check_positive
+from .victim import Victim, check_number, input_gradient
 
 
 def projected_gradient(images: Tensor, loss: Callable[[Tensor], Tensor], *,
@@ -25,6 +25,9 @@ def projected_gradient(images: Tensor, loss: Callable[[Tensor], Tensor], *,
 
     Returns:
         Tensor: The last iterate. It lies in the ball and in the range.
+
+    Raises:
+        ValueError: If there is no gradient, or one that is not finite.
     """
     bottom = torch.maximum(images - radius, torch.as_tensor(low).to(images))
     top = torch.minimum(images + radius, torch.as_tensor(high).to(images))
@@ -32,7 +35,7 @@ def projected_gradient(images: Tensor, loss: Callable[[Tensor], Tensor], *,
     for _ in range(steps):
         adversarial = adversarial.detach().requires_grad_()
         with torch.enable_grad():
-            gradient, = torch.autograd.grad(loss(adversarial), adversarial)
+            gradient = input_gradient(loss(adversarial), adversarial)
         adversarial = (adversarial.detach() + step_size * gradient.sign()).clamp(bottom, top)
     return adversarial.detach()
 
@@ -50,17 +53,18 @@ class PGD:
         seed (int): Selects another random start.
 
     Raises:
-        ValueError: If radius, step size or number of steps is not positive.
+        ValueError: If radius, step size or number of steps is not positive, or too large.
     """
 
     def __init__(self, radius: float = 8 / 255, step_size: float = 2 / 255, steps: int = 5,
                  random_start: bool = True, seed: int = 0):
-        check_positive('radius', radius, 'it is given for images of [0, 1], such as 8/255')
-        check_positive('step_size', step_size, 'it is given for images of [0, 1], such as 2/255')
-        check_positive('steps', steps, 'an attack needs at least 1 step')
+        check_number('radius', radius, 'it is given for images of [0, 1], such as 8/255', most=1)
+        check_number('step_size', step_size, 'it is given for images of [0, 1], such as 2/255',
+                     most=1)
+        check_number('steps', steps, 'an attack needs at least 1 step', whole=True)
         self.radius = radius
         self.step_size = step_size
-        self.steps = steps
+        self.steps = int(steps)
         self.random_start = random_start
         self.seed = seed
 

@@ -1,20 +1,23 @@
 """A model as an attacker sees it: from images of [0, 1] to a loss per image."""
 import hashlib
-from typing import Any
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Real
 
 import torch
-import torch.nn.functional as F
+from mmengine.model import BaseTTAModel
 from torch import Tensor, nn
 
 from mmrobust.corruptions.seeding import image_seed
+
+from .losses import losses_of
 
 
 class Victim:
     """One batch of a model's test data, with the path from its pixels to its loss.
 
-    Gradients pass through the model's own data preprocessor. Classifiers are attacked on the
-    cross-entropy of their logits, segmentors on the mean per-pixel cross-entropy of the logits
-    that their own test mode (whole or slide) predicts.
+    Gradients pass through the model's own data preprocessor.
 
     Args:
         model (nn.Module): The model, in evaluation mode.
@@ -26,11 +29,14 @@ class Victim:
         mean, std (Tensor): Their normalisation, (C, 1, 1), in the same order and units.
 
     Raises:
-        ValueError: If the images are no pixels of 0 to 255 any more, or differ in size, or there
-            are no labels.
+        ValueError: If the images are no pixels of 0 to 255 any more, or differ in size, or the
+            model averages over augmented ones.
     """
 
     def __init__(self, model: nn.Module, data: dict):
+        if any(isinstance(module, BaseTTAModel) for module in model.modules()):
+            raise ValueError('an attack is made on one prediction, not on the mean over augmented '
+                             'images: leave out --tta')
         self.model = getattr(model, 'module', model)
         inputs = data['inputs']
         if any(image.dtype != torch.uint8 for image in inputs):
@@ -85,30 +91,57 @@ class Victim:
         return dict(inputs=images if self._stacked else list(images), **self._rest)
 
     def losses(self, images: Tensor) -> Tensor:
-        """Cross-entropy (B,) of images in [0, 1]."""
+        """Loss (B,) of images in [0, 1]; see :func:`mmrobust.attacks.losses.losses_of`."""
         data = self.model.data_preprocessor(self.batch(images), False)
-        inputs, samples = data['inputs'], data['data_samples']
-        if all('gt_sem_seg' in sample for sample in samples):
-            return self._segmentation_losses(inputs, samples)
-        if all('gt_label' in sample for sample in samples):
-            labels = torch.cat([sample.gt_label for sample in samples]).to(inputs.device)
-            return F.cross_entropy(self.model(inputs, mode='tensor').float(), labels,
-                                   reduction='none')
-        raise ValueError('an attack needs labels: the data samples have neither gt_label '
-                         '(classification) nor gt_sem_seg (segmentation)')
-
-    def _segmentation_losses(self, inputs: Tensor, samples: list[Any]) -> Tensor:
-        ignored = self.model.decode_head.ignore_index
-        losses = []
-        for sample in self.model.predict(inputs, samples):
-            labels = sample.gt_sem_seg.data.long().to(inputs.device)  # (1, H, W)
-            logits = sample.seg_logits.data[None].float()  # (1, classes, H, W)
-            total = F.cross_entropy(logits, labels, ignore_index=ignored, reduction='sum')
-            losses.append(total / (labels != ignored).sum().clamp(min=1))
-        return torch.stack(losses)
+        with without_checkpointing(self.model):
+            return losses_of(self.model, data['inputs'], data['data_samples'])
 
 
-def check_positive(name: str, value: float, hint: str) -> None:
-    """Raise ValueError unless ``value`` is above 0."""
-    if not value > 0:
-        raise ValueError(f'{name}={value} must be above 0: {hint}')
+def input_gradient(loss: Tensor, images: Tensor, retain_graph: bool = False) -> Tensor:
+    """Gradient of a scalar with respect to images.
+
+    Raises:
+        ValueError: If there is none, or if it is not finite.
+    """
+    gradient = None
+    if loss.requires_grad:
+        gradient, = torch.autograd.grad(loss, images, retain_graph=retain_graph, allow_unused=True)
+    if gradient is None:
+        raise ValueError('no gradient passes from the prediction to the image, which an attack '
+                         'needs: the model or its data_preprocessor computes without gradients '
+                         '(torch.no_grad) or detaches')
+    if not gradient.isfinite().all():
+        raise ValueError('the gradient of the loss is not finite: test in full precision, without '
+                         '--amp, and look whether the model predicts numbers')
+    return gradient
+
+
+@contextmanager
+def without_checkpointing(model: nn.Module) -> Iterator[None]:
+    """Keeps activations: reentrant checkpointing gives no gradient of the input alone."""
+    changed = [(module, name) for module in model.modules()
+               for name in ('with_cp', 'gradient_checkpointing')
+               if getattr(module, name, None) is True]
+    for module, name in changed:
+        setattr(module, name, False)
+    try:
+        yield
+    finally:
+        for module, name in changed:
+            setattr(module, name, True)
+
+
+def check_number(name: str, value: float, hint: str, *, most: float = math.inf,
+                 whole: bool = False) -> None:
+    """Raise ValueError unless ``value`` is a number above 0, of the kind and size wanted."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        problem = 'must be a number'
+    elif not 0 < value < math.inf:
+        problem = 'must be above 0'
+    elif whole and value != int(value):
+        problem = 'must be a whole number'
+    elif value > most:
+        problem = f'must be at most {most:g}'
+    else:
+        return
+    raise ValueError(f'{name}={value} {problem}: {hint}')

@@ -129,7 +129,13 @@ def test_segmentation(test_cfg):
 @pytest.mark.parametrize(('settings', 'message'), [
     (dict(steps=0), 'steps=0 must be above 0: an attack needs at least 1 step'),
     (dict(radius=0.), 'radius=0.0 must be above 0'),
-    (dict(step_size=-1.), 'step_size=-1.0 must be above 0')])
+    (dict(step_size=-1.), 'step_size=-1.0 must be above 0'),
+    (dict(step_size=float('nan')), 'step_size=nan must be above 0'),
+    (dict(radius=float('inf')), 'radius=inf must be above 0'),
+    (dict(radius=300 / 255), 'radius=1.17647.* must be at most 1'),
+    (dict(steps=2.5), 'steps=2.5 must be a whole number'),
+    (dict(radius='8'), 'radius=8 must be a number'),
+    (dict(steps=True), 'steps=True must be a number')])
 def test_bad_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         PGD(**settings)
