@@ -214,7 +214,7 @@ def test_choice_of_weights():
     deit = from_official(dict(model=model, model_ema=ema, args=None))
     assert deit.source == 'model_ema'
     assert from_official(model).state_dict['head.fc.bias'] is model['head.bias']
-    with pytest.raises(ValueError, match='no ema weights .state_dict_ema or model_ema.*state_di'):
+    with pytest.raises(ValueError, match='no ema weights .state_dict_ema.*it holds state_dict'):
         from_official(dict(state_dict=model), 'ema')
 
 

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, TRANSFORMS
-from mmengine.runner import load_checkpoint
+from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from mmrobust.checkpoints import check_fit, guard_loading
-from mmrobust.datasets.pipeline import LOADING
+from mmrobust.checkpoints import guard_loading, load_weights
+from mmrobust.datasets.images import read_image
+from mmrobust.datasets.pipeline import NamingCompose, what_it_reads
 from mmrobust.datasets.transforms.corrupt import relative_path
-from mmrobust.datasets.transforms.read_image import ImageDecodeError, ReadImage
+from mmrobust.datasets.transforms.read_image import ReadImage
 
 from .conditions import CLEAN, Condition
 
@@ -49,8 +49,8 @@ class Subject:
         with guard_loading(trust):
             model = MODELS.build(without_pretrained(cfg.model))
             if checkpoint is not None:
-                check_fit(model, load_checkpoint(model, checkpoint, map_location='cpu',
-                                                 logger='silent'))
+                load_weights(model, CheckpointLoader.load_checkpoint(
+                    checkpoint, 'cpu', logger='silent'), where=f"'{checkpoint}'")
         return cls(name or Path(cfg.filename).stem, model.to(device).eval(), cfg)
 
     def prepare(self, *images: dict) -> dict:
@@ -124,7 +124,7 @@ class ImageSource:
             leaves = [{'pipeline': leaves[0].get('pipeline', []), **dataset}]
         self.pipeline = leaves[0]['pipeline']
         # data sets of decoded images, such as MMPretrain's CIFAR10, hold RGB; files are read as BGR
-        self.decoded = not any(_loads(step) for step in self.pipeline)
+        self.decoded = not any(what_it_reads(step) == 'img_path' for step in self.pipeline)
         self.datasets = [DATASETS.build(leaf) for leaf in leaves]
         self.places = [(data, i) for data in self.datasets for i in range(len(data))]
         if not self.places:
@@ -175,18 +175,12 @@ class ImageSource:
             FileNotFoundError: If it is not there.
             ImageDecodeError: If it is no image.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"there is no image '{path}'")
-        image = cv2.imread(str(path))
-        if image is None:
-            raise ImageDecodeError(f"'{path}' cannot be decoded as an image: give a PNG or JPEG "
-                                   'file')
         steps = [TRANSFORMS.build(step) for step in self.pipeline
-                 if 'Annotation' not in str(step['type']) and not _loads(step)]
+                 if what_it_reads(step) != 'seg_map_path']
+        results = dict(img_path=str(path), img_id=0, sample_idx=0)
         if self.decoded:
-            image = np.ascontiguousarray(image[..., ::-1])
-        results = dict(img=image, img_path=str(path), img_shape=image.shape[:2],
-                       ori_shape=image.shape[:2])
+            image = np.ascontiguousarray(read_image(path)[..., ::-1])
+            results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         return self._apply(steps, results, condition, None)
 
     def _apply(self, transforms: Sequence[Any], results: dict, condition: Condition,
@@ -195,10 +189,9 @@ class ImageSource:
         corruption = condition.transforms(root, 'rgb' if self.decoded else 'bgr')
         steps: list[Any] = corruption if 'img' in results else []
         for step in transforms:
-            steps = [*steps, *([ReadImage(step), *corruption] if _loads(step) else [step])]
-        for step in steps:
-            results = step(results)
-        return results
+            loads = what_it_reads(step) == 'img_path'
+            steps = [*steps, *([ReadImage(step), *corruption] if loads else [step])]
+        return NamingCompose(steps)(results)
 
     def display(self, data: dict, size: tuple[int, int] | None = None) -> np.ndarray:
         """What the model is given, as RGB uint8 (H, W, 3).
@@ -221,12 +214,6 @@ class ImageSource:
         data, i = self.places[image]
         path = data.get_data_info(i).get('img_path')
         return relative_path(path, None) if path else f'{image:05d}'
-
-
-def _loads(step: Any) -> bool:
-    """Whether a step of a pipeline, built or not, loads an image."""
-    kind = step['type'] if isinstance(step, dict) else type(step)
-    return bool(LOADING.fullmatch(kind if isinstance(kind, str) else kind.__name__))
 
 
 def readable(name: str) -> str:

@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
 from .recognition import Recognition, recognise
+from .weights import AVERAGE, OWN, WRAPPERS, check_values, find_weights
 
 # the authors' beginning of a key and ours; {} is a number
 BACKBONE_NAMES = (
@@ -32,15 +33,11 @@ HEAD_NAMES = (
 )
 MODEL = ('backbone.', 'head.', 'decode_head.')
 WAVELENGTHS = 'backbone.pos_embed.wavelengths'
-# left behind by wrappers
-WRAPPERS = ('module.', '_orig_mod.')
 # what no model uses: an unused layer of the authors' head, and counters of a FLOP counter
 HARMLESS = re.compile(r'decode_head\.conv_seg\.|(.*\.)?total_(ops|params)$')
 # what only our names begin with
 OUR_NAMES = re.compile(r'backbone\.(pos_embed\.wavelengths|transformers\.|.*\.tap\.predictor\.)|'
                        r'decode_head\.linears\.')
-# where timm, MMSegmentation 0.x, DeiT and RVT put weights
-SOURCES = dict(ema=('state_dict_ema', 'model_ema'), model=('state_dict', 'model'))
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,6 @@ def from_official(checkpoint: Mapping[str, Any], weights: str = 'auto',
             keys or shapes do not fit the model.
     """
     source, state_dict = _pick(checkpoint, weights)
-    state_dict = {_unwrapped(k): v for k, v in state_dict.items()}
     ignored = [k for k in state_dict if HARMLESS.match(k)]
     state_dict = {k: v for k, v in state_dict.items() if k not in ignored}
     if any(OUR_NAMES.match(key) for key in state_dict):
@@ -105,7 +101,6 @@ def to_official(checkpoint: Mapping[str, Any]) -> Conversion:
             code would compute another positional encoding.
     """
     source, state_dict = _pick(checkpoint, 'model')
-    state_dict = {_unwrapped(k): v for k, v in state_dict.items()}
     wavelengths = state_dict.pop(WAVELENGTHS, None)
     ignored = [] if wavelengths is None else [WAVELENGTHS]
     if any(k.startswith('backbone.') for k in state_dict):
@@ -128,7 +123,7 @@ def to_official(checkpoint: Mapping[str, Any]) -> Conversion:
 
 def has_official_names(checkpoint: Mapping[str, Any]) -> bool:
     """Whether weights bear names that only the authors' models have."""
-    for source in (*SOURCES['ema'], *SOURCES['model'], None):
+    for source in (*AVERAGE, *OWN, None):
         weights = checkpoint if source is None else checkpoint.get(source)
         if isinstance(weights, Mapping):
             keys = {_unwrapped(k) for k in weights if isinstance(k, str)}
@@ -141,30 +136,22 @@ def has_official_names(checkpoint: Mapping[str, Any]) -> bool:
     return False
 
 
-def _pick(checkpoint: Any, weights: str) -> tuple[str, Mapping[str, Tensor]]:
-    """The entry that holds the weights, and the weights."""
-    if not isinstance(checkpoint, Mapping):
-        raise ValueError(f'the file holds a {type(checkpoint).__name__}, not a dictionary of '
-                         'weights')
-    found = {kind: key for kind, keys in SOURCES.items() for key in keys
-             if isinstance(checkpoint.get(key), Mapping)}
-    if not found and checkpoint and all(isinstance(v, Tensor) for v in checkpoint.values()):
-        found, checkpoint = dict(model='the file itself'), {'the file itself': checkpoint}
-    wanted = ('ema' if 'ema' in found else 'model') if weights == 'auto' else weights
-    if wanted not in found:
-        raise ValueError(
-            f'the file has no {wanted} weights ({" or ".join(SOURCES[wanted])}): it holds '
-            f'{", ".join(map(str, list(checkpoint)[:5])) or "nothing"}')
-    source = found[wanted]
-    if bad := [k for k, v in checkpoint[source].items() if not isinstance(v, Tensor)]:
+def _pick(checkpoint: Any, weights: str) -> tuple[str, dict[str, Tensor]]:
+    """The entry that holds the weights, and the weights by their names without wrappers."""
+    if weights == 'auto':
+        averaged = isinstance(checkpoint, Mapping) and any(
+            isinstance(checkpoint.get(name), Mapping) for name in AVERAGE)
+        weights = 'ema' if averaged else 'model'
+    source, found = find_weights(checkpoint, 'the file', weights)
+    source = source or 'the file itself'
+    if bad := [k for k, v in found.items() if not isinstance(v, Tensor)]:
         raise ValueError(f"{source} holds something other than a tensor at '{bad[0]}'")
-    return source, checkpoint[source]
+    check_values(found, source)
+    return source, {_unwrapped(k): v for k, v in found.items()}
 
 
 def _unwrapped(key: str) -> str:
-    while key.startswith(WRAPPERS):
-        key = key.split('.', 1)[1]
-    return key
+    return WRAPPERS.sub('', key)
 
 
 def _renamed(key: str, names: tuple[tuple[str, str], ...]) -> str:

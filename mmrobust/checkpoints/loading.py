@@ -9,17 +9,18 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from mmrobust.utils.compat import OutOfMemoryError, safe_globals
 from mmrobust.utils.files import write_atomically
 
 from .conversion import has_official_names
+from .weights import tidy
 
 STATISTICS = ('min', 'max', 'current', 'mean')
 CONVERTER = 'python tools/converters/convert_official.py'
@@ -75,7 +76,8 @@ def guard_loading(trust: bool = False) -> Iterator[None]:
     """Within the context, every checkpoint that MMEngine reads goes through :func:`load_foreign`.
 
     It serves ``load_from``, ``resume``, ``init_cfg`` and MMEngine's ``load_checkpoint``. What
-    MMEngine downloads is read by torch's weights-only reader too. Afterwards all is as before.
+    MMEngine downloads is read by torch's weights-only reader too. All of it goes through
+    :func:`tidy`. Afterwards all is as before.
 
     Args:
         trust (bool): Whether to read as MMEngine does, running what files ask for.
@@ -84,17 +86,14 @@ def guard_loading(trust: bool = False) -> Iterator[None]:
     from mmengine.runner import CheckpointLoader
 
     def load_from_local(filename: str, map_location: Any = None) -> Any:
-        checkpoint = load_foreign(filename, trust, map_location)
-        if isinstance(checkpoint, Mapping) and has_official_names(checkpoint):
-            raise ValueError(f"'{filename}' has the authors' key names: convert it first with "
-                             f'`{CONVERTER} {filename} CONVERTED.pth`')
-        return checkpoint
+        return load_foreign(filename, trust, map_location)
 
-    usual = CheckpointLoader._get_checkpoint_loader('')
+    usual = dict(CheckpointLoader._schemes)
     forced = os.environ.get(FORCE_SAFE)
     with ExitStack() as stack:
-        CheckpointLoader.register_scheme('', load_from_local, force=True)
-        stack.callback(CheckpointLoader.register_scheme, '', usual, force=True)
+        for prefix, loader in {**usual, '': load_from_local}.items():
+            CheckpointLoader.register_scheme(prefix, _tidying(loader), force=True)
+            stack.callback(CheckpointLoader.register_scheme, prefix, usual[prefix], force=True)
         if not trust:
             # the loaders of URLs call torch.load themselves
             stack.enter_context(safe_globals(allowed_objects()))
@@ -108,6 +107,20 @@ def _set_environment(name: str, value: str | None) -> None:
         os.environ.pop(name, None)
     else:
         os.environ[name] = value
+
+
+def _tidying(loader: Callable) -> Callable:
+    """A loader of MMEngine's whose checkpoints are tidy."""
+
+    @wraps(loader)
+    def load(filename: str, map_location: Any = None) -> Any:
+        checkpoint = loader(filename, map_location)
+        if isinstance(checkpoint, Mapping) and has_official_names(checkpoint):
+            raise ValueError(f"'{filename}' has the authors' key names: convert it first with "
+                             f'`{CONVERTER} {filename} CONVERTED.pth`')
+        return tidy(checkpoint, f"'{filename}'")
+
+    return load
 
 
 def save_checkpoint(checkpoint: Mapping, path: str | Path) -> None:
@@ -173,29 +186,6 @@ def _named(function: Callable, name: str) -> Callable:
     call.__module__, _, call.__name__ = name.rpartition('.')
     call.__qualname__ = call.__name__
     return call
-
-
-def check_fit(model: nn.Module, checkpoint: Mapping, partial: bool = False) -> None:
-    """Compare the parameters of a checkpoint with a model's.
-
-    Args:
-        model (nn.Module): The model.
-        checkpoint (Mapping): A checkpoint, or its ``state_dict``.
-        partial (bool): Accept what fits in part, as long as anything does. Defaults to False.
-
-    Raises:
-        ValueError: If the checkpoint is of another architecture.
-    """
-    weights = {name.removeprefix('module.'): value
-               for name, value in checkpoint.get('state_dict', checkpoint).items()}
-    expected = dict(model.named_parameters())
-    unfit = [name for name, parameter in expected.items()
-             if name not in weights or weights[name].shape != parameter.shape]
-    if unfit and (not partial or len(unfit) == len(expected)):
-        raise ValueError(
-            f'the checkpoint is of another architecture: {len(unfit)} of {len(expected)} '
-            f"parameters of the model are missing in it or have another shape, '{unfit[0]}' "
-            'first; use the config that it was trained with')
 
 
 def _refused_objects(error: Exception, path: Path) -> list[str]:

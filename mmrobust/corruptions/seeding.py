@@ -18,4 +18,5 @@ def image_seed(identity: str, name: str, severity: int, seed: int = 0) -> int:
         int: A seed in [0, 2**64).
     """
     key = '\0'.join((str(seed), name, str(severity), identity))
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), 'little')
+    code = key.encode('utf-8', 'surrogateescape')  # names of files need not be text
+    return int.from_bytes(hashlib.blake2b(code, digest_size=8).digest(), 'little')

@@ -15,6 +15,8 @@ from tqdm import tqdm
 
 from mmrobust.utils.files import write_bytes_atomically
 
+from .images import ImageDecodeError, check_whole, read_image, shown
+
 IGNORE = 255
 UNKNOWN = 254
 STRAY = 0.01  # share of unknown pixels that is put up with
@@ -163,14 +165,15 @@ def convert_frame(frame: Frame, root: str | Path, size: tuple[int, int] = (480, 
         ValueError: If a file cannot be decoded, image and label map differ in size, or the label
             map holds values that CamVid does not have.
     """
-    image = cv2.imread(str(frame.image))
-    if image is None:
-        raise ValueError(f'{frame.image} cannot be decoded: fetch it again.')
+    image = read_image(frame.image)
+    check_whole(frame.label, 'label map')
     try:
         with Image.open(frame.label) as file:
             labels = np.asarray(file if file.mode in ('L', 'P') else file.convert('RGB'))
-    except OSError as error:
-        raise ValueError(f'{frame.label} cannot be decoded ({error}): fetch it again.') from error
+    except Exception as error:  # damaged bytes can raise anything
+        raise ImageDecodeError(
+            f'label map {shown(frame.label)} cannot be decoded ({error}): fetch it again.'
+        ) from error
     if labels.shape[:2] != image.shape[:2]:
         raise ValueError(
             f'{frame.label} is {labels.shape[1]} x {labels.shape[0]} pixels, its image '

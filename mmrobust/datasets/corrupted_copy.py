@@ -1,5 +1,4 @@
 """Corrupted copies of an image folder: written once, read by any tool."""
-import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -12,10 +11,12 @@ import numpy as np
 from tqdm import tqdm
 
 from mmrobust.corruptions import GROUPS, NAMES, corrupt, image_seed
-from mmrobust.utils.files import write_bytes_atomically, write_text_atomically
+from mmrobust.utils.files import remove_abandoned, walk, write_bytes_atomically
+
+from .copy_records import Sources, check_settings, content_digest
+from .images import check_whole, decode, shown
 
 SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff', '.ppm'}
-SETTINGS = 'settings.json'
 
 
 def write_corrupted_copies(source: str, target: str, corruptions: Sequence[str] = ('benchmark',),
@@ -24,9 +25,10 @@ def write_corrupted_copies(source: str, target: str, corruptions: Sequence[str] 
                            seed: int = 0, family: str = 'imagenet') -> int:
     """Writes ``<target>/<type>/<severity>/<path below source>`` for every image and cell.
 
-    What is there already is kept, so an interrupted run continues. An image depends on its path
-    below ``source``, the type, the severity and the seed only; as PNG it equals what the
-    transform ``Corrupt`` makes of it.
+    What is there already is kept, so an interrupted run continues, unless it was made of other
+    images or by another version of the corruptions. An image depends on its path below
+    ``source``, the type, the severity and the seed only; as PNG it equals what the transform
+    ``Corrupt`` makes of it.
 
     Args:
         source (str): Folder with images, at any depth.
@@ -46,8 +48,9 @@ def write_corrupted_copies(source: str, target: str, corruptions: Sequence[str] 
 
     Raises:
         FileNotFoundError: The source holds no image.
-        ValueError: An unknown type or option, an image that cannot be decoded, or a target that
-            was begun with other settings.
+        ValueError: An unknown type or option, an image that cannot be decoded, a target that was
+            begun with other settings, images or corruptions, or one that is not apart from the
+            source.
     """
     cells = [(name, severity) for name in expand(corruptions) for severity in severities]
     for option, value, known in (('format', format, ('png', 'jpg')),
@@ -59,34 +62,35 @@ def write_corrupted_copies(source: str, target: str, corruptions: Sequence[str] 
     black = np.zeros((32, 32, 3), np.uint8)
     for name, severity in cells:  # complains about wrong names, severities and families
         corrupt(black, name, severity, seed=0, family=family)
-    images = find_images(source)
+    images = find_images(source, target)
     names = _unique_names(images, format)
 
     settings = dict(format=format, channel_order=channel_order, seed=seed, family=family)
     if format == 'jpg':
         settings['quality'] = quality
-    _check_settings(Path(target), settings)
-    present = {os.path.relpath(os.path.join(folder, file), target)
-               for folder, _, files in os.walk(target) for file in files}
-    missing = [(image, [cell for cell in cells
-                        if os.path.join(cell[0], str(cell[1]), names[image]) not in present])
+    present = _present(target)
+    missing = [(image, [cell for cell in cells if _place(*cell, names[image]) not in present])
                for image in images]
+    kept = {cell for _, left in missing for cell in set(cells).difference(left)}
+    check_settings(Path(target), settings, cells, kept)
+    sources = Sources(source, target)
+    sources.check([(image, [_place(*cell, names[image]) for cell in cells if cell not in left])
+                   for image, left in missing if len(left) < len(cells)])
     total = len(images) * len(cells)
     written = 0
-    with tqdm(total=total, initial=total - sum(len(left) for _, left in missing),
-              unit='image') as bar:
-        work = partial(_corrupt_file, source, target, settings)
-        for count in _run(work, [(image, names[image], left) for image, left in missing if left],
-                          workers):
-            written += count
-            bar.update(count)
+    try:
+        with tqdm(total=total, initial=total - sum(len(left) for _, left in missing),
+                  unit='image') as bar:
+            work = partial(_corrupt_file, source, target, settings)
+            for image, digest, count in _run(
+                    work, [(image, names[image], left) for image, left in missing if left],
+                    workers):
+                sources.add(image, digest)
+                written += count
+                bar.update(count)
+    finally:
+        sources.write()
     return written
-
-
-def copy_settings(folder: str) -> dict:
-    """How :func:`write_corrupted_copies` made a folder; empty for one of another origin."""
-    path = Path(folder) / SETTINGS
-    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def expand(corruptions: Sequence[str]) -> list[str]:
@@ -99,17 +103,55 @@ def expand(corruptions: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def find_images(source: str) -> list[str]:
-    """Lists the images below a folder, by their relative paths."""
+def find_images(source: str, target: str | None = None) -> list[str]:
+    """Lists the images below a folder, by their relative paths; symbolic links are followed.
+
+    Raises:
+        FileNotFoundError: There is no such folder, no image in it, or a link leads nowhere.
+        ValueError: The target is no folder apart from that of the images.
+    """
     if not os.path.isdir(source):
-        raise FileNotFoundError(f'The image folder {source} does not exist: name the folder of '
-                                f'the images to corrupt.')
-    images = sorted(path.relative_to(source).as_posix() for path in Path(source).rglob('*')
-                    if path.suffix.lower() in SUFFIXES and path.is_file())
+        raise FileNotFoundError(f'The image folder {shown(source)} does not exist: name the '
+                                f'folder of the images to corrupt.')
+    images = []
+    for folder, names in walk(source):
+        if target is not None:
+            _check_apart(folder, target)
+        for name in names:
+            path = os.path.join(folder, name)
+            if os.path.splitext(name)[1].lower() not in SUFFIXES:
+                continue
+            if not os.path.exists(path):
+                raise FileNotFoundError(f'{shown(path)} is a link to a file that is not there: '
+                                        'correct or remove it.')
+            images.append(Path(os.path.relpath(path, source)).as_posix())
     if not images:
-        raise FileNotFoundError(f'The folder {source} holds no image '
+        raise FileNotFoundError(f'The folder {shown(source)} holds no image '
                                 f'({", ".join(sorted(SUFFIXES))}).')
-    return images
+    return sorted(images)
+
+
+def _check_apart(folder: str, target: str) -> None:
+    """The copies must not lie among the images, nor the images among the copies."""
+    inner, outer = os.path.realpath(folder), os.path.realpath(target)
+    if os.path.commonpath([inner, outer]) in (inner, outer):
+        raise ValueError(f'the target {shown(target)} and the images in {shown(folder)} lie in one '
+                         'another, so that copies would be taken for images: name a target '
+                         'elsewhere.')
+
+
+def _place(corruption: str, severity: int, name: str) -> str:
+    return os.path.join(corruption, str(severity), name)
+
+
+def _present(target: str) -> set[str]:
+    """The relative paths of the files of a target; what killed runs left behind is removed."""
+    present = set()
+    if os.path.isdir(target):
+        for folder, names in walk(target):
+            remove_abandoned(folder)
+            present |= {os.path.relpath(os.path.join(folder, name), target) for name in names}
+    return present
 
 
 def _unique_names(images: list[str], format: str) -> dict[str, str]:
@@ -122,18 +164,7 @@ def _unique_names(images: list[str], format: str) -> dict[str, str]:
     return names
 
 
-def _check_settings(target: Path, settings: dict) -> None:
-    path = target / SETTINGS
-    if path.exists():
-        begun = json.loads(path.read_text())
-        if begun != settings:
-            raise ValueError(f'{target} was begun with {begun}, not with {settings}: use those '
-                             'settings or another folder.')
-        return
-    write_text_atomically(path, json.dumps(settings, indent=2))
-
-
-def _run(work, tasks: list[tuple], workers: int) -> Iterator[int]:
+def _run(work, tasks: list[tuple], workers: int) -> Iterator[tuple[str, str, int]]:
     if workers <= 1:
         yield from (work(*task) for task in tasks)
         return
@@ -146,12 +177,12 @@ def _run(work, tasks: list[tuple], workers: int) -> Iterator[int]:
 
 
 def _corrupt_file(source: str, target: str, settings: dict, image: str, name: str,
-                  cells: list[tuple[str, int]]) -> int:
-    """Writes the given cells of one image, and returns how many they are."""
+                  cells: list[tuple[str, int]]) -> tuple[str, str, int]:
+    """Writes cells of one image; returns its name, the digest of its file and how many they are."""
     path = os.path.join(source, image)
-    decoded = cv2.imread(path, cv2.IMREAD_COLOR)
-    if decoded is None:
-        raise ValueError(f'{path} cannot be decoded as an image: replace or remove it.')
+    check_whole(path)
+    data = Path(path).read_bytes()
+    decoded = decode(data, f'image {shown(path)}')
     swap = settings['channel_order'] == 'rgb'
     if swap:
         decoded = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
@@ -161,9 +192,9 @@ def _corrupt_file(source: str, target: str, settings: dict, image: str, name: st
             corrupted = corrupt(decoded, corruption, severity, family=settings['family'],
                                 seed=image_seed(image, corruption, severity, settings['seed']))
         except ValueError as error:
-            raise ValueError(f'{path}: {error}') from error
+            raise ValueError(f'{shown(path)}: {error}') from error
         if swap:
             corrupted = cv2.cvtColor(corrupted, cv2.COLOR_RGB2BGR)
         _, code = cv2.imencode(f'.{settings["format"]}', corrupted, options)
-        write_bytes_atomically(Path(target, corruption, str(severity), name), code.tobytes())
-    return len(cells)
+        write_bytes_atomically(Path(target, _place(corruption, severity, name)), code.tobytes())
+    return image, content_digest(data), len(cells)

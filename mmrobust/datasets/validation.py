@@ -1,6 +1,6 @@
 """A look at the files of a data set before work starts: are they there, whole, and of one size?"""
+import copy
 import inspect
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,62 +8,11 @@ from typing import Any
 import numpy as np
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, HOOKS
-from PIL import Image
 
-# what a complete file ends with, give or take some padding
-ENDINGS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND'}
+from mmrobust.utils.files import walk
 
-
-def _leaves(dataset: Any) -> Iterator[Any]:
-    """The data sets inside any wrappers."""
-    inner = getattr(dataset, 'datasets', None) or (
-        [dataset.dataset] if hasattr(dataset, 'dataset') else [])
-    for part in inner:
-        yield from _leaves(part)
-    if not inner:
-        yield dataset
-
-
-def _is_whole(path: str, image: Image.Image) -> bool:
-    """Whether a file is complete: by its ending or, where that is unusual, by decoding it."""
-    ending = ENDINGS.get(image.format)
-    if ending is None:
-        return True
-    with open(path, 'rb') as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - 1024))
-        if ending in file.read():
-            return True
-    try:
-        image.load()
-    except OSError:
-        return False
-    return True
-
-
-def image_size(path: str, kind: str = 'image') -> tuple[int, int]:
-    """Width and height of an image file, from its header.
-
-    Args:
-        path (str): The file.
-        kind (str): What to call it in errors.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is no image, or cut short.
-    """
-    try:
-        with Image.open(path) as image:
-            if not _is_whole(path, image):
-                raise ValueError(f'{kind} {path} is cut short: fetch or make it again.')
-            return image.size
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f'{kind} {path} does not exist: check data_root, data_prefix and the suffixes in the '
-            f'config.') from None
-    except OSError as error:
-        raise ValueError(f'{kind} {path} cannot be read as an image ({error}): replace it.'
-                         ) from None
+from .images import check_whole, header, is_local, load_named, shown
+from .pipeline import leaves, name_files, what_it_reads
 
 
 def missing_data(config: dict) -> Iterator[str]:
@@ -75,7 +24,7 @@ def missing_data(config: dict) -> Iterator[str]:
         config (dict): Config of one data set, with ``data_root`` and ``data_prefix``.
     """
     root, prefixes = config.get('data_root') or '', config.get('data_prefix') or {}
-    if not isinstance(prefixes, dict) or not _is_local(root) or config.get('backend_args'):
+    if not isinstance(prefixes, dict) or not is_local(root) or config.get('backend_args'):
         return
     cls = config.get('type')
     if isinstance(cls, str):
@@ -90,19 +39,17 @@ def missing_data(config: dict) -> Iterator[str]:
         if not folder.is_dir():
             yield f"{key}='{folder}' of {config.get('type')} is not there: check data_prefix"
         elif not config.get('ann_file') and isinstance(suffix, str) and not any(
-                name.endswith(suffix) for *_, names in os.walk(folder) for name in names):
+                name.endswith(suffix) for _, names in walk(folder) for name in names):
             yield (f"{key}='{folder}' of {config.get('type')} has no file ending with "
                    f"'{suffix}': check {suffix_key}")
-
-
-def _is_local(path: Any) -> bool:
-    return isinstance(path, (str, Path)) and '://' not in str(path)
 
 
 def check_dataset(dataset: Any, limit: int | None = 200) -> int:
     """Check that images and label maps exist, are whole, and have equal sizes.
 
-    Reads headers only. Files of other storages than the local one are left to the loader.
+    Sizes are those of the headers or, where these do not settle it (EXIF turns the image, the
+    format is unusual), what the pipeline's own loading transforms make of the files. Files of
+    other storages than the local one are left to the loader.
 
     Args:
         dataset: A built data set of MMEngine's kind, wrapped or not.
@@ -116,7 +63,7 @@ def check_dataset(dataset: Any, limit: int | None = 200) -> int:
         ValueError: If a file is cut short, or a label map has another size than its image.
     """
     checked = 0
-    for leaf in _leaves(dataset):
+    for leaf in leaves(dataset):
         if not hasattr(leaf, 'get_data_info'):
             continue
         if (getattr(leaf, 'backend_args', None) or {}).get('backend', 'local') != 'local':
@@ -124,28 +71,50 @@ def check_dataset(dataset: Any, limit: int | None = 200) -> int:
         length = len(leaf)
         count = length if limit is None else min(limit, length)
         for index in np.unique(np.linspace(0, length - 1, count).round().astype(int)).tolist():
-            _check_sample(leaf.get_data_info(index))
+            _check_sample(leaf, leaf.get_data_info(index))
             checked += 1
     return checked
 
 
-def _check_sample(info: dict) -> None:
+def _check_sample(leaf: Any, info: dict) -> None:
     image, label = info.get('img_path'), info.get('seg_map_path')
-    if not _is_local(image):
+    if not is_local(image):
         return
-    size = image_size(image)
-    if not _is_local(label):
+    check_whole(image)
+    if not is_local(label):
         return
-    label_size = image_size(label, 'label map')
-    if label_size != size:
+    check_whole(label, 'label map')
+    stored, label_stored = header(image), header(label)
+    if None not in (stored, label_stored) and not stored[1] and stored[0] == label_stored[0]:
+        return
+    size, label_size = _decoded_sizes(leaf, info)
+    if None not in (size, label_size) and label_size != size:
         raise ValueError(
-            f'label map {label} is {label_size[0]} x {label_size[1]} pixels, its image {image} '
-            f'{size[0]} x {size[1]}: they must have the same size.')
+            f'label map {shown(label)} is {label_size[0]} x {label_size[1]} pixels, its image '
+            f'{shown(image)} {size[0]} x {size[1]}: they must have the same size.')
+
+
+def _decoded_sizes(leaf: Any, info: dict) -> list[tuple[int, int] | None]:
+    """Width and height of image and label map as the data set's own pipeline loads them."""
+    results, sizes = copy.deepcopy(info), []
+    steps = getattr(getattr(leaf, 'pipeline', None), 'transforms', [])
+    for path, entry in (('img_path', 'img'), ('seg_map_path', 'gt_seg_map')):
+        for step in steps:
+            if what_it_reads(step) == path:
+                results = load_named(step, results, path) or results
+        if entry in results:
+            sizes.append(results[entry].shape[1::-1])
+        else:  # nothing loads it here: as it is stored
+            stored = header(info[path])
+            sizes.append(stored and stored[0])
+    return sizes
 
 
 @HOOKS.register_module(force=True)
 class CheckDataHook(Hook):
-    """Checks the data sets of a run before any work; see :func:`check_dataset`.
+    """Checks the data sets of a run before any work, and lets them name files that fail later.
+
+    See :func:`check_dataset`.
 
     Args:
         limit (int, optional): At most so many samples of each; None checks all.
@@ -162,3 +131,4 @@ class CheckDataHook(Hook):
             loader = getattr(getattr(runner, name), 'dataloader', None)
             if loader is not None:
                 check_dataset(loader.dataset, self.limit)
+                name_files(loader.dataset)

@@ -1,29 +1,60 @@
 """Noticing a checkpoint of another model before its numbers are believed."""
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from mmrobust.checkpoints import check_fit
+from mmrobust.checkpoints import check_values, load_weights
 
 
 @HOOKS.register_module(force=True)
 class CheckWeightsHook(Hook):
-    """Compares the parameters of a loaded checkpoint with the model's.
+    """Loads the weights of a checkpoint, or says why they are not those of the model.
 
-    MMEngine only warns about what does not fit and goes on with random values.
+    MMEngine only warns about what does not fit and goes on with random values. See
+    :func:`mmrobust.checkpoints.load_weights`.
 
     Args:
         partial (bool): Accept a checkpoint that fits in part, as fine-tuning does, as long as
-            anything fits. Defaults to False: every parameter must be there.
+            anything fits. Defaults to False: every weight must be there.
+        unused (Iterable[str]): Beginnings of names of further weights that may be left out.
     """
 
-    def __init__(self, partial: bool = False):
+    priority = 'VERY_HIGH'  # before others make use of the checkpoint
+
+    def __init__(self, partial: bool = False, unused: Iterable[str] = ()):
         self.partial = partial
+        self.unused = unused
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check before the weights are copied.
+        """Load the weights; MMEngine then does so once more.
 
         Raises:
-            ValueError: If the checkpoint is of another architecture.
+            ValueError: If the checkpoint is of another architecture, has values that are not
+                finite, or lacks what a run needs to go on.
         """
-        check_fit(getattr(runner.model, 'module', runner.model), checkpoint, self.partial)
+        where = f"'{runner._load_from}'" if runner._load_from else 'the checkpoint'
+        if runner._resume:
+            if not {'state_dict', 'meta', 'message_hub'} <= set(checkpoint):
+                raise ValueError(f'{where} holds weights only, a run cannot go on from it: start '
+                                 'one from it with --cfg-options load_from=...')
+            check_values(checkpoint.get('ema_state_dict', {}), where)
+            for state in _states(checkpoint.get('optimizer')):
+                check_values(state, f'the optimizer state of {where}')
+        weights = load_weights(runner.model, checkpoint, self.partial, where, self.unused)
+        if 'state_dict' in checkpoint:
+            checkpoint['state_dict'] = weights
+
+
+def _states(optimizer: Any) -> Iterator[dict]:
+    """The state of every parameter in the state of an optimizer, or of several."""
+    if isinstance(optimizer, Mapping):
+        states = optimizer.get('state')
+        parts = states.values() if isinstance(states, Mapping) else optimizer.values()
+        for part in parts:
+            if isinstance(states, Mapping):
+                yield part
+            else:
+                yield from _states(part)

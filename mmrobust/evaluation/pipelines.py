@@ -7,6 +7,7 @@ from typing import Any
 
 from mmcv.transforms import TRANSFORMS
 
+from mmrobust.datasets.pipeline import name_files
 from mmrobust.datasets.transforms.corrupt import Corrupt, relative_path
 from mmrobust.datasets.transforms.read_image import ReadImage, find_corrupted
 
@@ -86,6 +87,7 @@ class PipelineSwitch:
     """
 
     def __init__(self, dataset: Any) -> None:
+        name_files(dataset)
         self._leaves = [(leaf, list(leaf.pipeline.transforms)) for leaf in leaf_datasets(dataset)]
 
     def switch(self, cell: Cell) -> None:

@@ -69,6 +69,29 @@ def is_temporary(name: str) -> bool:
     return name.startswith(PREFIX)
 
 
+def walk(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """Every folder below one, with the names of its files, in order of their names.
+
+    Symbolic links are followed, as the host libraries do, but for those that lead back to a
+    folder on their way. Hidden files are left out.
+
+    Raises:
+        OSError: If a folder cannot be read.
+    """
+    def stop(error: OSError) -> None:
+        raise error
+
+    above = {str(folder): frozenset([os.path.realpath(folder)])}
+    for place, folders, names in os.walk(folder, onerror=stop, followlinks=True):
+        yield place, sorted(name for name in names if not name.startswith('.'))
+        way, inner = above.pop(place), {}
+        for name in sorted(folders):
+            real = os.path.realpath(os.path.join(place, name))
+            if real not in way:
+                inner[name] = above[os.path.join(place, name)] = way | {real}
+        folders[:] = inner
+
+
 def _flush(path: Path, mode: int) -> None:
     handle = os.open(path, mode)
     try:

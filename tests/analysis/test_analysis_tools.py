@@ -52,7 +52,7 @@ def test_draws(tool, tmp_path, name, arguments, says):
     ('tap_weights', ['--images', '-1'], '-1 images: there is nothing to look at'),
     ('head_diversity', ['--cfg-options', 'model.backbone.arch.embed_dims=(32,)',
                         'model.decode_head.in_channels=[8,16,32,32]'],
-     'the checkpoint is of another architecture'),
+     'is of another architecture'),
     ('segmentation_comparison', ['--acdc', 'nowhere'], 'no images of ACDC in nowhere')])
 def test_one_sentence(tool, tmp_path, name, arguments, says):
     status, said = tool(name, *arguments)

@@ -154,9 +154,9 @@ def test_missing_parts(segnet, tmp_path):
     (lambda root: _save(root / 'valannot/0016E5_07959.png', np.zeros((6, 8), np.uint8)),
      '0016E5_07959.png is 8 x 6 pixels, its image 16 x 12: they must have the same size'),
     (lambda root: (root / 'valannot/0016E5_07959.png').write_bytes(b'no image'),
-     '0016E5_07959.png cannot be decoded .*: fetch it again'),
+     "label map .*0016E5_07959.png' cannot be decoded .*: fetch it again"),
     (lambda root: (root / 'val/0016E5_07959.png').write_bytes(b'no image'),
-     '0016E5_07959.png cannot be decoded: fetch it again'),
+     "image .*0016E5_07959.png' cannot be decoded as an image: replace"),
     (lambda root: _save(root / 'valannot/0016E5_07959.png', np.full((12, 16), 19, np.uint8)),
      '0016E5_07959.png: index 19 and the like, in 192 pixels, are none of CamVid: it is another'),
 ])

@@ -9,7 +9,9 @@ from mmengine.registry import DATASETS, HOOKS, DefaultScope
 from PIL import Image
 
 import mmrobust  # noqa: F401
-from mmrobust.datasets.validation import check_dataset, image_size, missing_data
+from mmrobust.datasets.images import ImageDecodeError, check_whole
+from mmrobust.datasets.pipeline import NamingCompose
+from mmrobust.datasets.validation import check_dataset, missing_data
 
 pytest.importorskip('mmseg')
 
@@ -53,13 +55,13 @@ def _cut(path, share=0.7):
 
 @pytest.mark.parametrize(('damage', 'error', 'message'), [
     (lambda root: Image.new('L', (30, 20)).save(root / 'labels/2.png'), ValueError,
-     r'label map .*2\.png is 30 x 20 pixels, its image .*2\.jpg 60 x 40: they must have the same'),
+     r"label map .*2\.png' is 30 x 20 pixels, its image .*2\.jpg' 60 x 40: they must have"),
     (lambda root: (root / 'labels/1.png').unlink(), FileNotFoundError,
-     r'label map .*1\.png does not exist: check data_root, data_prefix and the suffixes'),
-    (lambda root: _cut(root / 'images/3.jpg'), ValueError, r'image .*3\.jpg is cut short'),
-    (lambda root: _cut(root / 'labels/0.png'), ValueError, r'label map .*0\.png is cut short'),
+     r"label map .*1\.png' does not exist: check data_root, data_prefix and the suffixes"),
+    (lambda root: _cut(root / 'images/3.jpg'), ValueError, r"image .*3\.jpg' is cut short"),
+    (lambda root: _cut(root / 'labels/0.png'), ValueError, r"label map .*0\.png' is cut short"),
     (lambda root: (root / 'images/0.jpg').write_bytes(b''), ValueError,
-     r'image .*0\.jpg cannot be read as an image'),
+     r"image .*0\.jpg' is empty"),
 ])
 def test_damage(root, damage, error, message):
     damage(root)
@@ -98,7 +100,7 @@ def test_unusual_ending_is_no_damage(root):
     path = root / 'images/0.jpg'
     path.write_bytes(path.read_bytes()[:-2])  # all pixels, but no end mark
     path.write_bytes(path.read_bytes() + b'\xff\xd9' + bytes(5000))  # much padding
-    assert image_size(str(path)) == (60, 40)
+    check_whole(str(path))
 
 
 def test_hook_checks_what_the_run_uses(root):
@@ -106,6 +108,72 @@ def test_hook_checks_what_the_run_uses(root):
     sound = SimpleNamespace(dataloader=SimpleNamespace(dataset=build(root)))
     runner = SimpleNamespace(_train_loop=sound, _val_loop=None, _test_loop=dict(type='TestLoop'))
     hook.before_run(runner)
+    assert type(sound.dataloader.dataset.pipeline) is NamingCompose
     Image.new('L', (30, 20)).save(root / 'labels/2.png')
     with pytest.raises(ValueError, match='must have the same size'):
         hook.before_run(runner)
+
+
+LOADING = [dict(type='LoadImageFromFile'), dict(type='mmseg.LoadAnnotations')]
+
+
+def rotated(path, size=(40, 60)):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', size).save(path, exif=exif)  # shown as 60 x 40
+
+
+def test_sizes_are_those_that_the_pipelines_own_loader_makes(root):
+    for i in range(4):
+        rotated(root / f'images/{i}.jpg')
+    assert check_dataset(build(root, pipeline=LOADING)) == 4
+    for loader in (dict(imdecode_backend='pillow'), dict(color_type='color_ignore_orientation'),
+                   dict(color_type='unchanged')):
+        steps = [dict(LOADING[0], **loader), LOADING[1]]
+        upright = loader.get('imdecode_backend') == 'pillow'
+        if upright:
+            assert check_dataset(build(root, pipeline=steps)) == 4
+        else:
+            with pytest.raises(ValueError, match='its image .* 40 x 60'):
+                check_dataset(build(root, pipeline=steps))
+    rotated(root / 'images/1.jpg', (60, 40))  # as stored it fits, as shown it does not
+    with pytest.raises(ValueError, match=r"its image '.*1\.jpg' 40 x 60"):
+        check_dataset(build(root, pipeline=LOADING))
+
+
+def test_links_are_followed_and_loops_end(root, tmp_path_factory):
+    other = tmp_path_factory.mktemp('other')
+    for folder in ('images', 'labels'):
+        (root / folder).rename(other / folder)
+        (root / folder).mkdir()
+        (root / folder / 'city').symlink_to(other / folder)
+        (other / folder / 'back').symlink_to(root / folder)
+    config = dict(type='mmseg.BaseSegDataset', data_root=str(root), data_prefix=dict(
+        img_path='images', seg_map_path='labels'))
+    assert list(missing_data(config)) == []
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize(('damaged', 'backend'), [
+    ('images/2.jpg', 'cv2'), ('images/2.jpg', 'pillow'), ('labels/2.png', 'pillow'),
+    ('labels/2.png', 'cv2')])
+def test_a_worker_names_the_file_it_was_reading(root, damaged, backend, workers):
+    from torch.utils.data import DataLoader
+
+    dataset = build(root, pipeline=[dict(LOADING[0], imdecode_backend=backend),
+                                    dict(LOADING[1], imdecode_backend=backend)])
+    HOOKS.build(dict(type='CheckDataHook')).before_run(SimpleNamespace(
+        _train_loop=SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset)),
+        _val_loop=None, _test_loop=None))
+    for content in ((root / damaged).read_bytes()[:-200], b'<html>', b''):
+        (root / damaged).write_bytes(content)
+        with pytest.raises(ImageDecodeError, match=rf"^(image|label map) '\S*{damaged}' .*\.$"):
+            list(DataLoader(dataset, num_workers=workers, collate_fn=list))
+
+
+def test_mistakes_of_the_config_do_not_look_like_damaged_files(root):
+    dataset = build(root, pipeline=LOADING)
+    info = dict(dataset.get_data_info(0))
+    del info['reduce_zero_label']
+    with pytest.raises(KeyError, match='reduce_zero_label'):
+        NamingCompose(dataset.pipeline.transforms)(info)

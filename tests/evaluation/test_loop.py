@@ -156,7 +156,7 @@ def test_undecodable_image_is_named(benchmark, segmenter, scenes, tmp_path, work
     cfg = Config.fromfile(segmenter)
     cfg.test_dataloader.dataset.data_root = str(root)
     cfg.test_dataloader.num_workers = workers
-    with pytest.raises(ValueError, match=r'a_1_leftImg8bit.png cannot be decoded .*\.$') as error:
+    with pytest.raises(ValueError, match=r"^image '.*a_1\w+.png' is cut short.*\.$") as error:
         benchmark('fog', cfg=cfg)
     assert '\n' not in str(error.value)
 

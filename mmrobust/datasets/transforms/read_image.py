@@ -4,21 +4,11 @@ import os.path as osp
 from collections.abc import Callable
 from functools import lru_cache
 
+from mmrobust.datasets.images import ImageDecodeError, load_named, shown
+
 from .corrupt import relative_path
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.JPEG', '.JPG', '.PNG')
-
-
-class ImageDecodeError(ValueError):
-    """An image file that cannot be decoded.
-
-    A data loader's worker hands an error on as text, with its traceback; only the last line of
-    it, the sentence itself, is kept.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message.rstrip().splitlines()[-1].removeprefix(
-            f'{__name__}.{type(self).__name__}: '))
 
 
 @lru_cache(maxsize=4096)
@@ -39,8 +29,8 @@ def find_corrupted(folder: str, relative: str) -> str:
         if stem + candidate in names:
             return osp.join(osp.dirname(path), stem + candidate)
     raise FileNotFoundError(
-        f'{path} does not exist: make the corrupted copy complete, or leave out its folder to '
-        f'corrupt on the fly.')
+        f'{shown(path)} does not exist: make the corrupted copy complete, or leave out its folder '
+        f'to corrupt on the fly.')
 
 
 class ReadImage:
@@ -52,7 +42,8 @@ class ReadImage:
         folder (str, optional): Folder that holds the same relative paths.
 
     Raises:
-        ImageDecodeError: If the file is there but cannot be decoded.
+        FileNotFoundError: If the file is not there.
+        ImageDecodeError: If it is damaged or cannot be decoded.
     """
 
     def __init__(self, load: Callable, root: str | None = None,
@@ -67,17 +58,9 @@ class ReadImage:
             results['img_path'] = find_corrupted(
                 self.folder, relative_path(original, self.root))
         path = results.get('img_path')
-        try:
-            loaded = self.load(results)
-        except OSError:
-            raise
-        except Exception as error:
-            raise ImageDecodeError(
-                f'{path} cannot be decoded as an image '
-                f'({str(error).splitlines()[0] if str(error) else type(error).__name__}): '
-                f'replace the file.') from error
+        loaded = load_named(self.load, results)
         if loaded is None:
-            raise ImageDecodeError(f'{path} cannot be decoded as an image: replace the file.')
+            raise ImageDecodeError(f'image {shown(path)} cannot be decoded: replace the file.')
         if self.folder:
             loaded['img_path'] = original
         return loaded

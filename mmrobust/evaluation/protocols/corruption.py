@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from mmrobust.corruptions import GROUPS, NAMES
 from mmrobust.corruptions.severities import SEVERITIES as FAMILIES
-from mmrobust.datasets.corrupted_copy import copy_settings
+from mmrobust.datasets.copy_records import copy_settings
 
 from .base import CLEAN, Cell, Protocol, register_protocol, unknown
 
