@@ -1,5 +1,5 @@
 # FAN-S-Hybrid with AFAT on CIFAR-10 at 224 x 224. The paper adds DeepAugment copies:
-# _base_/datasets/cifar10_deepaugment_224.py reads them where they have been made.
+# fan_s_afat_deepaugment_cifar10.py.
 _base_ = './fan_s_cifar10.py'
 
 model = dict(

@@ -1,4 +1,5 @@
-# FAN-S-Hybrid on CIFAR-10 at 224 x 224: AFAT's 200 epochs, total batch 128 on two GPUs.
+# FAN-S-Hybrid on CIFAR-10 at 224 x 224: AFAT's 200 epochs at a batch of 128
+# on one GPU (on two: train_dataloader.batch_size=64).
 _base_ = [
     '_base_/models/fan_b.py', '_base_/datasets/cifar10_224.py', '_base_/schedules/cifar_200e.py',
     '_base_/default_runtime_cls.py'

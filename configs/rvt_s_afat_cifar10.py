@@ -1,5 +1,5 @@
 # RVT-S* with AFAT on CIFAR-10 at 224 x 224. The paper adds DeepAugment copies:
-# _base_/datasets/cifar10_deepaugment_224.py reads them where they have been made.
+# rvt_s_afat_deepaugment_cifar10.py.
 _base_ = './rvt_s_plus_cifar10.py'
 
 model = dict(

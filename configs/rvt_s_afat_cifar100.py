@@ -1,5 +1,5 @@
 # RVT-S* with AFAT on CIFAR-100 at 224 x 224. The paper adds DeepAugment copies:
-# _base_/datasets/cifar100_deepaugment_224.py reads them where they have been made.
+# rvt_s_afat_deepaugment_cifar100.py.
 _base_ = './rvt_s_plus_cifar100.py'
 
 model = dict(

@@ -1,4 +1,4 @@
-# RVT-S* with AFAT; the released one has plain attention.
+# RVT-S* with AFAT.
 _base_ = './rvt_s_plus_imagenet.py'
 
 model = dict(

@@ -153,9 +153,9 @@ def test_tool_there_and_back_through_files(tmp_path, monkeypatch, capsys, suffix
     ('fan_b_tap_adl_imagenet', 'tap_fan_base_16_p4_hybrid'),
     ('fan_b_afat_imagenet', 'fan_base_16_p4_hybrid'),
     ('rvt_t_plus_imagenet', 'rvt_tiny_plus'), ('rvt_s_plus_imagenet', 'rvt_small_plus'),
-    ('rvt_t_afat_imagenet', 'rspc_rvt_tiny_plus_afat'),
+    ('rvt_t_afat_patch_reasoning_imagenet', 'rspc_rvt_tiny_plus_afat'),
     ('rvt_s_afat_imagenet', 'rvt_small_plus'),
-    ('rvt_b_afat_imagenet', 'rspc_rvt_base_plus_afat'),
+    ('rvt_b_afat_patch_reasoning_imagenet', 'rspc_rvt_base_plus_afat'),
     ('fan_b_cityscapes', 'seg_fan_base_16_p4_hybrid'),
     ('fan_b_tap_adl_cityscapes', 'seg_tap_fan_base_16_p4_hybrid'),
 ])

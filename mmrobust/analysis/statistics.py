@@ -39,7 +39,7 @@ def attention_statistics(maps: AttentionMaps, tau: float = 2., top: float = 0.1
     Returns:
         dict[str, Tensor]: Each (B,). ``head_similarity``: mean cosine between any two heads
         (NaN of a single head). ``adl``: the attention diversification loss ("Robustifying Token
-        Attention", equation 5). ``row_entropy``: mean over queries and heads, in nats. Of the
+        Attention", equation 3). ``row_entropy``: mean over queries and heads, in nats. Of the
         attention that each token receives, over heads and queries: ``top_share``, what goes to
         the top tokens, and ``effective_tokens``, the exponential of its entropy.
         ``diagonality``: the attention of a token to itself (NaN where keys are no tokens).

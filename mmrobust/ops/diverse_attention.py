@@ -37,7 +37,7 @@ def diverse_attention(
     With :math:`A` the softmax attention averaged over heads and :math:`\hat A_i` row :math:`i` of
     it without the entries below ``threshold / Nk``, returns besides the attention output
     :math:`\sum_i \hat A_i` and :math:`\sum_i \hat A_i / \|\hat A_i\|`. The mean cosine between
-    the rows and their mean (Guo et al., ICCV 2023, Eq. 5) is a dot product of these two vectors.
+    the rows and their mean (Guo et al., ICCV 2023, Eq. 3) is a dot product of these two vectors.
     No (Nq, Nk) matrix is kept; backward recomputes it in blocks of rows.
 
     Args:

@@ -82,6 +82,18 @@ def test_deepaugment_joins_three_folders(repo, images):
     assert len(loader.dataset) == 12
 
 
+def test_deepaugment_with_other_class_folders_is_refused(repo, images, tmp_path):
+    """Folders named 0, 1, 10, ... would sort into other labels than those named by class."""
+    (tmp_path / 'cifar10').symlink_to(images / 'cifar10')
+    for copy in ('EDSR', 'CAE'):
+        (tmp_path / 'cifar10_deepaugment' / copy).mkdir(parents=True)
+        for number, folder in enumerate(sorted((images / 'cifar10' / 'train').iterdir())):
+            (tmp_path / 'cifar10_deepaugment' / copy / str(number)).symlink_to(folder)
+    cfg = load(repo, 'datasets/cifar10_deepaugment_224.py')
+    with pytest.raises(ValueError, match='meta information'):
+        first_batch(cfg.train_dataloader, tmp_path)
+
+
 def test_repeated_augmentation(repo, images):
     """An epoch is as long as the set but draws a third of it, three times each."""
     cfg = load(repo, 'datasets/imagenet_rvt.py')

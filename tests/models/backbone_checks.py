@@ -94,7 +94,7 @@ class DenseListener:
 
 
 def dense_loss(attention: Tensor, tau: float) -> Tensor:
-    """The paper's formula on matrices (B, Nq, Nk), equations 4-6."""
+    """The paper's formula on matrices (B, Nq, Nk), equations 1-3."""
     kept = attention * (attention >= tau / attention.shape[-1])
     mean = kept.mean(1, keepdim=True)
     return torch.cosine_similarity(kept, mean, dim=-1).mean()

@@ -10,11 +10,15 @@ from mmengine.registry import MODELS, DefaultScope
 from mmrobust.engine.adversarial_optim_wrapper import AdversarialOptimWrapperConstructor
 from mmrobust.models import TokenAwareAvgPooling
 from mmrobust.models.alignment import PatchCorruptionModel
+from mmrobust.models.layers.patch_reasoning import PatchReasoning
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / 'configs').glob('*afat*.py'))
 REQUIRED = {
     *(f'{model}_{size}_afat_imagenet' for model in ('rvt', 'fan') for size in 'tsb'),
-    *(f'{model}_s_afat_{data}' for model in ('rvt', 'fan') for data in ('cifar10', 'cifar100')),
+    *(f'{model}_s_afat_{data}' for model in ('rvt', 'fan') for data in (
+        'cifar10', 'cifar100', 'deepaugment_cifar10', 'deepaugment_cifar100')),
+    *(f'rvt_{size}_afat_patch_reasoning_imagenet' for size in 'tb'),
+    *(f'{model}_b_afat_random_imagenet' for model in ('rvt', 'fan')),
     'fan_b_tap_adl_afat_imagenet', 'fan_b_tap_adl_afat_cityscapes', 'fan_mini_afat_cifar10'}
 
 
@@ -32,6 +36,7 @@ def test_recipe(path, shared):
         corruption = model.alignment.corruption
         assert corruption.ratio == .1
         assert model.alignment.loss_weight == 5e-3
+        assert model.alignment.objective == 'alignment'
         grid = corruption.grid(image)
         if 'random' not in path.stem:
             assert isinstance(corruption, PatchCorruptionModel)
@@ -44,10 +49,14 @@ def test_recipe(path, shared):
     assert any(isinstance(m, TokenAwareAvgPooling) for m in model.modules()) == ('tap' in path.stem)
     assert (model.diversification is not None) == ('adl' in path.stem)
     assert (model.augmentation is not None) == (
-        path.stem.startswith(('rvt', 'fan_s_afat_cifar')) and 'mini' not in path.stem)
-    if path.stem in ('rvt_t_afat_imagenet', 'rvt_b_afat_imagenet'):
+        'mini' not in path.stem
+        and (path.stem.startswith('rvt') or path.stem.startswith('fan_s') and 'cifar' in path.stem))
+    assert any(isinstance(m, PatchReasoning) for m in model.modules()) == (
+        'patch_reasoning' in path.stem)
+    own = sum(p.numel() for name, p in model.named_parameters() if not name.startswith('alignment'))
+    if path.stem.startswith('rvt_b_afat') and 'patch_reasoning' not in path.stem:
+        assert round(own / 1e6, 1) == 91.8
+    if 'patch_reasoning' in path.stem:
         size = dict(t='tiny', b='base')[path.stem[4]]
         given = json.loads((shared / f'parity/keys_rspc_rvt_{size}_plus_afat.json').read_text())
-        own = sum(p.numel() for p in model.parameters())
-        own -= sum(p.numel() for p in model.alignment.parameters())
         assert own == given['num_parameters']

@@ -16,8 +16,8 @@ IMAGENET = [f'{stem}{suffix}_imagenet'
             for stem in [*(f'fan_{size}' for size in 'tsbl'),
                          *(f'rvt_{size}{plus}' for size in 'tsb' for plus in ('', '_plus'))]
             for suffix in SUFFIXES] + ['deit_b_tap_adl_imagenet', 'swin_b_tap_adl_imagenet']
-CIFAR = [f'{stem}{suffix}_{data}' for stem in ('fan_s', 'rvt_s_plus') for suffix in ('', '_tap_adl')
-         for data in ('cifar10', 'cifar100')]
+CIFAR = [f'{stem}{suffix}_{data}' for stem in ('fan_s', 'rvt_s_plus')
+         for suffix in ('', '_tap_adl', '_deepaugment') for data in ('cifar10', 'cifar100')]
 SMALL = [f'{stem}{suffix}_cifar10' for stem in ('fan_mini', 'rvt_mini') for suffix in SUFFIXES]
 SEGFORMER = [f'mit_b{size}_tap_adl_cityscapes' for size in range(6)]
 # plain backbones in millions, with their head; rvt_b_plus is the published model

@@ -1,5 +1,6 @@
 # AFAT's CIFAR-100 training set: the images and their two DeepAugment copies (EDSR and CAE), all as
-# files in class folders. The copies must be made with DeepAugment; delete a line to do without.
+# files in folders named after the classes. docs/afat.md says how the copies are made; delete a
+# line to do without.
 _base_ = './cifar100_224.py'
 
 data_preprocessor = dict(to_rgb=True)  # files are read as BGR

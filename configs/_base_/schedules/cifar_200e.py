@@ -1,4 +1,4 @@
-# CIFAR as in the AFAT paper: AdamW, 200 epochs of cosine without warm-up, batch 2 x 64.
+# CIFAR as in the AFAT paper: AdamW, 200 epochs of cosine without warm-up, a batch of 128.
 # 5e-4 for each 512 images of the total batch, scaled with the actual batch.
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -12,7 +12,7 @@ class TokenAwareAvgPooling(nn.Module):
 
     ``out = sum_k m_k * P_k(x)``, where ``P_0`` is the identity, ``P_k`` a 3x3 mean of dilation k
     over the zero-padded map, and ``m = softmax_k(conv(BN(conv(x))))`` is shared by all channels.
-    From "Robustifying Token Attention for Vision Transformers" (ICCV 2023), section 3.1.
+    From "Robustifying Token Attention for Vision Transformers" (ICCV 2023), section 3.2.
 
     Args:
         dim (int): Number of channels C.

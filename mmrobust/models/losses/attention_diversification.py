@@ -81,7 +81,7 @@ class AttentionDiversificationLoss(nn.Module):
     With A the attention averaged over heads, :math:`\hat A_i = 1(A_i \ge \tau/N) A_i` and
     :math:`\bar A = \frac1N \sum_i \hat A_i`, the loss of a layer is
     :math:`\frac1N \sum_i \cos(\hat A_i, \bar A)`, averaged over images and layers ("Robustifying
-    Token Attention for Vision Transformers", ICCV 2023, equations 4-6). Since
+    Token Attention for Vision Transformers", ICCV 2023, section 3.3, equations 1-3). Since
     :math:`\sum_i \cos(\hat A_i, \bar A) = \langle v, u\rangle / |v|` with
     :math:`v = \sum_i \hat A_i` and :math:`u = \sum_i \hat A_i / |\hat A_i|`, two vectors per
     image and layer suffice. Rows that keep no entry contribute 0.
