@@ -4,8 +4,10 @@ Importing the package registers everything it offers in MMEngine's root registri
 a module, and with it torch or a host library, is imported when it is first built.
 """
 from .registry import register_all
+from .utils.shipped import find_our_bases
 from .version import __version__
 
 register_all()
+find_our_bases()
 
 __all__ = ['__version__']

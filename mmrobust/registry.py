@@ -8,8 +8,6 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from mmengine import registry as mmengine_registry
-
 ON_DEMAND: dict[str, dict[str, str]] = {
     'MODELS': {
         'MLPDecodeHead': 'mmrobust.models.decode_heads.mlp_head',
@@ -79,7 +77,16 @@ def _placeholder(name: str, module: str) -> Callable[..., Any]:
 
 
 def register_all() -> None:
-    """Register every name of :data:`ON_DEMAND` that is not registered yet."""
+    """Register every name of :data:`ON_DEMAND` that is not registered yet.
+
+    Without MMEngine there is nothing to plug into; the plain parts work.
+    """
+    try:
+        from mmengine import registry as mmengine_registry
+    except ModuleNotFoundError as error:
+        if error.name != 'mmengine':
+            raise
+        return
     for registry_name, entries in ON_DEMAND.items():
         registry = getattr(mmengine_registry, registry_name)
         for name, module in entries.items():

@@ -8,8 +8,9 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import find_latest_checkpoint
 
 from mmrobust.datasets.validation import missing_data
-from mmrobust.utils.hosts import check_families, require
+from mmrobust.utils.hosts import check_environment, require
 from mmrobust.utils.mistakes import reading
+from mmrobust.utils.shipped import find_config
 
 from .checks import check_overrides, walk
 
@@ -22,7 +23,8 @@ def load_config(path: str, options: dict | None = None) -> Config:
     """Read a config of any OpenMMLab scope.
 
     Args:
-        path (str): Config file. ``_base_ = 'mmseg::...'`` works in it with either family.
+        path (str): Config file, the name of one of ours, or ``package::name``.
+            ``_base_ = 'mmseg::...'`` works in it with either family.
         options (dict, optional): Overrides, as from ``--cfg-options``.
 
     Raises:
@@ -30,10 +32,11 @@ def load_config(path: str, options: dict | None = None) -> Config:
         ImportError: If its host library is missing, or both families are installed.
         ValueError: If it cannot be run, or overrides do not fit it.
     """
-    check_families()
+    check_environment()
+    path = find_config(path)
     if not Path(path).is_file():
-        folder = ' file (it is a folder)' if Path(path).is_dir() else ''
-        raise FileNotFoundError(f"there is no config{folder} '{path}': see configs/ for ours")
+        raise FileNotFoundError(f"there is no config file '{path}' (it is a folder): see configs/ "
+                                'for ours')
     if Path(path).suffix not in SUFFIXES:
         raise ValueError(f"'{path}' is no config: its name must end with {', '.join(SUFFIXES)}")
     for name in SCOPES:

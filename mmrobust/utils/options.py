@@ -3,10 +3,8 @@ import argparse
 import ast
 from typing import Any
 
-from mmengine.config import DictAction
 
-
-class Overrides(DictAction):
+class Overrides(argparse.Action):
     """MMEngine's ``KEY=VALUE`` options, with dicts as values and mistakes that are named.
 
     A value that holds ``dict(...)`` or ``{...}`` is read as Python, everything else as MMEngine
@@ -38,6 +36,8 @@ def parse_value(text: str) -> Any:
     """
     if 'dict(' in text or '{' in text:
         return _evaluate(ast.parse(text.strip(), mode='eval').body)
+    from mmengine.config import DictAction  # help is there without MMEngine
+
     value = DictAction._parse_iterable(text)
     _refuse_calls(value)
     return value

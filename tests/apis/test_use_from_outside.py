@@ -139,14 +139,3 @@ def test_one_host_library_is_enough(repo, tmp_path, missing):
             print(error)
     """, tmp_path)
     assert f'needs {missing}, which is not installed' in out
-
-
-def test_both_families_are_refused(monkeypatch):
-    from mmrobust.utils import hosts
-    monkeypatch.setattr(hosts, '_installed', lambda name: name in ('mmcv', 'onedl-mmcv'))
-    hosts.check_families.cache_clear()
-    with pytest.raises(ImportError, match='mmcv and onedl-mmcv are both installed'):
-        hosts.check_families()
-    hosts.check_families.cache_clear()
-
-

@@ -1,44 +1,8 @@
 #!/usr/bin/env python
-"""Draw attention on images, clean and corrupted or partly occluded; layers or heads in a row.
+"""The command ``mmrobust maps``."""
+import sys
 
-    python tools/analysis/attention_maps.py CONFIG CHECKPOINT --corruption fog
-    python tools/analysis/attention_maps.py CONFIG CHECKPOINT --image 3 8 --heads each --occlude 0.1
-    python tools/analysis/attention_maps.py CONFIG CHECKPOINT --image street.png --queries 0.7,0.5
-"""
-from _common import (
-    add_condition,
-    add_heads,
-    add_layers,
-    conditions,
-    load_subjects,
-    main,
-    model_parser,
-)
-
-
-def place(text: str) -> tuple[float, float]:
-    top, left = map(float, text.split(','))
-    return top, left
-
-
-def run() -> None:
-    parser = model_parser(__doc__)
-    add_condition(parser, 'gaussian_noise')
-    add_layers(parser, 'up to six, evenly spread; with each head, the last')
-    add_heads(parser, single=True)
-    parser.add_argument('--image', nargs='+', default=['0'], metavar='IMAGE',
-                        help='image files, or positions in the test data (default: 0)')
-    parser.add_argument('--queries', nargs='+', type=place, default=(), metavar='TOP,LEFT',
-                        help='tokens, by their place as parts of the image, whose attention is '
-                        'laid over it, their own square in red (default: the whole matrices)')
-    args = parser.parse_args()
-    from mmrobust.analysis.maps import draw_attention_maps
-
-    print(draw_attention_maps(
-        load_subjects(args), [int(image) if image.isdigit() else image for image in args.image],
-        conditions(args)[0], args.out, args.layers,
-        None if args.heads == 'mean' else args.heads, args.queries))
-
+from mmrobust.cli import run_tool
 
 if __name__ == '__main__':
-    main(run)
+    sys.exit(run_tool('maps'))

@@ -1,16 +1,53 @@
-"""Arguments that the analysis tools share."""
+"""Arguments that several commands share."""
 import argparse
-import sys
+import os
 from pathlib import Path
+from typing import Any
 
 from mmrobust.utils.options import Overrides
 
+CONFIG = 'config file, or the name of one of ours'
 
-def model_parser(doc: str, images: int | None = None) -> argparse.ArgumentParser:
-    """A parser with models, output and, where ``images`` is a number, the choice of images."""
-    summary, _, usage = doc.partition('\n\n')
-    parser = argparse.ArgumentParser(description=summary, epilog=usage,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+
+def describe(doc: str) -> dict[str, Any]:
+    """What a parser says of a command: the first paragraph of its docstring, then the rest."""
+    summary, _, usage = doc.strip().partition('\n\n')
+    return dict(description=summary, epilog=usage,
+                formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def config_name(config: str) -> str:
+    """The name of a config, as a path, a name or ``package::name``."""
+    return Path(config.rpartition('::')[2]).stem
+
+
+def add_overrides(parser: argparse.ArgumentParser, whose: str = 'of the config') -> None:
+    parser.add_argument('--cfg-options', nargs='+', action=Overrides, metavar='KEY=VALUE',
+                        help=f'overrides {whose}, e.g. train_dataloader.batch_size=2')
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--trust', action='store_true',
+                        help='let checkpoints run code of their own when they are loaded')
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
+                        default='none', help='how processes are started (default: none)')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help=argparse.SUPPRESS)
+
+
+def set_launcher(cfg: Any, args: argparse.Namespace) -> None:
+    """Let a config run in the processes, and write to the work dir, that the arguments name."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
+        Path('work_dirs', config_name(args.config)))
+
+
+def add_models(parser: argparse.ArgumentParser, images: int | None = None) -> None:
+    """Models, output and, where ``images`` is a number, the choice of images."""
     parser.add_argument('models', nargs='+', metavar='CONFIG CHECKPOINT',
                         help='a config and its checkpoint (a file, or a work dir for its last '
                         'one), for each model')
@@ -18,15 +55,12 @@ def model_parser(doc: str, images: int | None = None) -> argparse.ArgumentParser
     parser.add_argument('--out', help='folder of the results '
                         '(default: work_dirs/NAME_OF_FIRST_CONFIG/analysis)')
     parser.add_argument('--device', help='default: cuda where there is one, else cpu')
-    parser.add_argument('--cfg-options', nargs='+', action=Overrides, metavar='KEY=VALUE',
-                        help='overrides of all configs')
-    parser.add_argument('--trust', action='store_true',
-                        help='let checkpoints run code of their own when they are loaded')
+    add_overrides(parser, 'of all configs')
+    add_trust(parser)
     if images is not None:
         parser.add_argument('--images', type=int, default=images, metavar='N',
                             help=f'how many images of the test data (default: {images})')
         parser.add_argument('--seed', type=int, default=0, help='which ones (default: 0)')
-    return parser
 
 
 def add_condition(parser: argparse.ArgumentParser, default: str | None, several: bool = False
@@ -116,12 +150,12 @@ def load_subjects(args: argparse.Namespace) -> list:
         raise ValueError(f'{len(args.models)} arguments for the models: give a config and a '
                          'checkpoint for each')
     pairs = list(zip(args.models[::2], args.models[1::2], strict=True))
-    names = args.names or [Path(config).stem for config, _ in pairs]
+    names = args.names or [config_name(config) for config, _ in pairs]
     if len(names) != len(pairs):
         raise ValueError(f'{len(names)} names for {len(pairs)} models: give one for each')
     if len(set(names)) < len(names):
         raise ValueError(f'the names {", ".join(names)} are not different: give --names')
-    args.out = args.out or str(Path('work_dirs', Path(pairs[0][0]).stem, 'analysis'))
+    args.out = args.out or str(Path('work_dirs', config_name(pairs[0][0]), 'analysis'))
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     with reading(f'--device {device}', 'name one that this machine has, such as cpu'):
         torch.empty(1, device=device)
@@ -135,10 +169,3 @@ def load_subjects(args: argparse.Namespace) -> list:
             subjects.append(
                 Subject.load(cfg, find_checkpoint(checkpoint), name, device, args.trust))
     return subjects
-
-
-def main(run) -> None:
-    """Run a tool as all of ours end."""
-    from mmrobust.utils.cli import run as run_tool
-
-    sys.exit(run_tool(run))

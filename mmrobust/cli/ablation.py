@@ -1,0 +1,43 @@
+"""Train and benchmark a grid of runs from one config; interrupted and repeated, it goes on.
+
+    %(prog)s fan_t_tap_adl_camvid --benchmark cityscapes-c \\
+        model.diversification.tau=1,2,4 model.backbone.tap.num_branches=2,4 --severities 3
+"""
+import argparse
+from pathlib import Path
+
+from .arguments import CONFIG, config_name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('config', help=CONFIG)
+    parser.add_argument('grid', nargs='+', metavar='KEY=V1,V2,...',
+                        help='keys of the config and their values; randomness.seed=0,1,2 repeats '
+                        'runs')
+    parser.add_argument('--benchmark', required=True, metavar='NAME', help='as of a test')
+    parser.add_argument('--corruptions', nargs='+', metavar='NAME',
+                        help='only these corruptions of the benchmark')
+    parser.add_argument('--severities', nargs='+', metavar='N', help='only these severities')
+    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
+                        help='overrides of all runs')
+    parser.add_argument('--out', help='folder of the runs '
+                        '(default: work_dirs/NAME_OF_CONFIG_ablation)')
+
+
+def run(args: argparse.Namespace) -> None:
+    from mmrobust.analysis.ablation import parse_grid, run_ablation
+    from mmrobust.apis.config import load_config
+    from mmrobust.evaluation.protocols import get_protocol
+    from mmrobust.utils.shipped import shipped
+
+    grid = parse_grid(args.grid)
+    # a mistake in these is said here rather than in a log
+    load_config(args.config)
+    get_protocol(args.benchmark, args.corruptions, args.severities)
+    test = [*(['--corruptions', *args.corruptions] if args.corruptions else []),
+            *(['--severities', *args.severities] if args.severities else [])]
+    amp = ['--amp'] if args.amp else []
+    out = args.out or Path('work_dirs', f'{config_name(args.config)}_ablation')
+    print(run_ablation(shipped('tools'), args.config, grid, args.benchmark, out, args.cfg_options,
+                       test + amp, amp))
