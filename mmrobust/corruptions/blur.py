@@ -1,34 +1,33 @@
 """Blur: Gaussian, out of focus, behind glass, in motion, zooming."""
 
-from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from mmrobust.corruptions.filters import (
-    FOURIER_ERROR,
     Scale,
     centre,
-    correlate,
-    enlarge,
-    fourier,
-    gaussian,
+    exp,
+    gaussian_kernel,
     gaussian_scale,
     is_whiter,
     motion,
     motion_kernel,
-    spectrum,
+    on_scale,
+    positions,
+    separable,
 )
+from mmrobust.corruptions.kernels import add_enlarged, scatter, sum_symmetric
 from mmrobust.corruptions.streams import Stream
-
-_FEW = 130  # taps up to which filtering tap by tap beats the Fourier transform
 
 
 def gaussian_blur(image: np.ndarray, stream: Stream, sigma: float) -> np.ndarray:
     """Filters with a Gaussian of ``sigma`` pixels."""
-    scale = gaussian_scale(sigma, is_whiter(image))
-    return scale.truncate(gaussian(scale(image), sigma))
+    scale, weights = gaussian_scale(sigma, is_whiter(image)), gaussian_kernel(sigma)
+    reach = len(weights) // 2
+    image = cv2.copyMakeBorder(image, *[reach] * 4, cv2.BORDER_REPLICATE)
+    return on_scale(image, scale, 2 * reach, lambda x: separable(x, weights, weights))
 
 
 def defocus_blur(image: np.ndarray, stream: Stream, radius: float, alias: float) -> np.ndarray:
@@ -36,9 +35,15 @@ def defocus_blur(image: np.ndarray, stream: Stream, radius: float, alias: float)
     kernel, scale = _disk(radius, alias)
     reach = len(kernel) // 2
     image = cv2.copyMakeBorder(image, *[reach] * 4, cv2.BORDER_REFLECT_101)
-    if _is_small(kernel):
-        return correlate(image, scale, kernel)
-    return fourier(image, scale, reach, partial(_disk_spectrum, radius, alias))
+
+    def filtered(x: np.ndarray) -> np.ndarray:
+        height, width = (side - 2 * reach for side in x.shape[:2])
+        total = np.empty((height, width * 3), np.float32)
+        sum_symmetric(x.reshape(len(x), -1), kernel, 3, total)
+        np.minimum(total, 255, out=total)  # the weights of a disk that is cut off sum to 1.01
+        return total.reshape(height, width, 3)
+
+    return on_scale(image, scale, 2 * reach, filtered)
 
 
 @lru_cache(maxsize=16)
@@ -46,21 +51,20 @@ def _disk(radius: float, alias: float) -> tuple[np.ndarray, Scale]:
     half, size = (8, 3) if radius <= 8 else (int(radius), 5)
     offset = np.arange(-half, half + 1)
     disk = (offset ** 2 + offset[:, None] ** 2 <= radius ** 2).astype(np.float32)
-    disk = cv2.GaussianBlur(disk / disk.sum(), (size, size), alias)
+    disk /= np.float32(np.count_nonzero(disk))
+    weights = exp(-(np.arange(size) - size // 2) ** 2 / (2 * alias ** 2))
+    weights = (weights / weights.sum()).astype(np.float32)
+    for _ in range(2):
+        wide = np.pad(disk, ((0, 0), (size // 2, size // 2)), 'reflect')
+        disk = weights[size // 2] * disk
+        for step in range(1, size // 2 + 1):
+            left = wide[:, size // 2 - step:][:, :len(disk)]
+            disk += weights[size // 2 + step] * (left + wide[:, size // 2 + step:][:, :len(disk)])
+        disk = disk.T
     disk[disk < 1e-15] = 0  # lost in the sum, but they would cost time, as do zeros around it
     margin = np.flatnonzero(disk.any(axis=0))[0]
-    disk = disk[margin:len(disk) - margin, margin:len(disk) - margin].copy()
-    flat = np.arange(256) * disk.sum(dtype=np.float64)
-    return disk, Scale(flat) if _is_small(disk) else Scale(flat, error=FOURIER_ERROR)
-
-
-def _is_small(kernel: np.ndarray) -> bool:
-    return np.count_nonzero(kernel) < _FEW
-
-
-@lru_cache(maxsize=16)
-def _disk_spectrum(radius: float, alias: float, shape: tuple[int, int]) -> np.ndarray:
-    return spectrum(_disk(radius, alias)[0], shape)
+    disk = np.ascontiguousarray(disk[margin:len(disk) - margin, margin:len(disk) - margin])
+    return disk, Scale(np.arange(256) * disk.sum(dtype=np.float64))
 
 
 def motion_blur(image: np.ndarray, stream: Stream, radius: int, sigma: float) -> np.ndarray:
@@ -74,16 +78,21 @@ def motion_blur(image: np.ndarray, stream: Stream, radius: int, sigma: float) ->
 def zoom_blur(image: np.ndarray, stream: Stream, step: float, end: float) -> np.ndarray:
     """Averages the image with ever larger enlargements of its centre."""
     factors = np.arange(1, end, step)
-    height, width = image.shape[:2]
     scale = Scale(_flat_zoom(len(factors)))
     x = scale(image)
     total = 2 * x  # the image itself, and its enlargement by 1
-    for factor in factors[1:]:
-        layer = enlarge(x[centre(x.shape, factor)], factor)[:height, :width]
-        rows, columns = layer.shape[:2]
-        total[:rows, :columns] += layer
+    for factor in factors[1:].tolist():
+        layer = np.ascontiguousarray(x[centre(x.shape, factor)])
+        add_enlarged(layer, *_places(layer, x, 0, factor), *_places(layer, x, 1, factor), total)
     total *= np.float32(1 / (len(factors) + 1))
     return scale.truncate(total)
+
+
+def _places(layer: np.ndarray, image: np.ndarray, axis: int, factor: float):
+    """Returns the neighbours and shares of the places that lie in the image and are not black."""
+    first, share, black = positions(layer.shape[axis], factor)
+    end = min(len(first) - black, image.shape[axis])
+    return first[:end], share[:end].astype(np.float32)
 
 
 def _flat_zoom(layers: int) -> np.ndarray:
@@ -112,30 +121,7 @@ def _scatter(pixels: np.ndarray, stream: Stream, delta: int) -> None:
     choices = _choices(stream, delta, (height - 2 * delta, width - 2 * delta))
     dy, dx = np.divmod(np.arange(4 * delta ** 2), 2 * delta)
     moves = (dy - delta) * width + dx - delta
-    _compiled(_copy)(pixels.reshape(-1), choices, moves, (delta + 1) * (width + 1), width)
-
-
-@lru_cache(maxsize=1)
-def _compiled(function: Callable) -> Callable:
-    """Compiles on first use: importing numba and compiling take a second."""
-    import numba
-    return numba.njit(nogil=True)(function)
-
-
-def _copy(pixels: np.ndarray, choices: np.ndarray, moves: np.ndarray, first: int,
-          width: int) -> None:
-    """Copies one by one, as a source that comes later has been overwritten by then.
-
-    Args:
-        pixels (numpy.ndarray): (H * width,), changed in place.
-        choices (numpy.ndarray): (h, w), for each pixel of an area the index of its move.
-        moves (numpy.ndarray): Distances of the sources in memory.
-        first (int): Where the area begins.
-    """
-    for y in range(choices.shape[0] - 1, -1, -1):
-        row = first + y * width
-        for x in range(choices.shape[1] - 1, -1, -1):
-            pixels[row + x] = pixels[row + x + moves[choices[y, x]]]
+    scatter(pixels.reshape(-1), choices, moves, (delta + 1) * (width + 1), width)
 
 
 def _choices(stream: Stream, delta: int, shape: tuple[int, int]) -> np.ndarray:

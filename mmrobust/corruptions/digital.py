@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from mmrobust.corruptions.filters import gaussian, truncate
+from mmrobust.corruptions.filters import gaussian
+from mmrobust.corruptions.kernels import move
 from mmrobust.corruptions.streams import Stream
 
 LONGEST_JPEG = 65500  # the longest side that a JPEG file can have
@@ -52,8 +53,8 @@ def pixelate(image: np.ndarray, stream: Stream, scale: float) -> np.ndarray:
     """Averages boxes of pixels and enlarges them again."""
     height, width = image.shape[:2]
     size = int(width * scale), int(height * scale)
-    small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    small = Image.fromarray(image).resize(size, Image.Resampling.BOX)
+    return np.array(small.resize((width, height), Image.Resampling.NEAREST))
 
 
 def elastic_transform(image: np.ndarray, stream: Stream, factor: float, amplitude: float,
@@ -66,28 +67,36 @@ def elastic_transform(image: np.ndarray, stream: Stream, factor: float, amplitud
         sigma (float): Of the smoothing, in sides.
         movement (float): Of three corners of a centred square, in short sides.
     """
-    height, width = image.shape[:2]
-    x = image.astype(np.float32)
     if movement:
-        x = _random_affine(x, stream, movement * min(height, width))
-    sigmas = sigma * height, sigma * width
+        image = _random_affine(image, stream, movement * min(image.shape[:2]))
+    height, width = image.shape[:2]
     columns, rows = (
-        factor * gaussian(stream.uniform(-amplitude * height, amplitude * height, (height, width)),
-                          sigmas, cv2.BORDER_REFLECT, cut=3)
+        np.float32(factor) * gaussian(
+            stream.uniform(-amplitude * height, amplitude * height, (height, width)),
+            (sigma * height, sigma * width), cv2.BORDER_REFLECT, cut=3).astype(np.float32)
         for _ in range(2))
-    columns += np.arange(width, dtype=np.float32)
-    rows += np.arange(height, dtype=np.float32)[:, None]
-    moved = cv2.remap(x, columns.astype(np.float32), rows.astype(np.float32), cv2.INTER_LINEAR,
-                      borderMode=cv2.BORDER_REFLECT)
-    return truncate(moved)
+    return _moved(image, rows, columns)
 
 
-def _random_affine(x: np.ndarray, stream: Stream, reach: float) -> np.ndarray:
-    height, width = x.shape[:2]
+def _random_affine(image: np.ndarray, stream: Stream, reach: float) -> np.ndarray:
+    """Moves three corners of a square in the middle, and everything else with them."""
+    height, width = image.shape[:2]
     half = min(height, width) // 3
-    centre = np.float32([height, width]) // 2
-    corners = centre + half * np.float32([[1, 1], [1, -1], [-1, -1]])
-    moved = corners + stream.uniform(-reach, reach, (3, 2)).astype(np.float32)
-    matrix = cv2.getAffineTransform(corners, moved)
-    return cv2.warpAffine(x, matrix, (width, height), flags=cv2.INTER_LINEAR,
-                          borderMode=cv2.BORDER_REFLECT_101)
+    centre = np.array([height // 2, width // 2])  # as the reference has it
+    first, second, third = (centre + half * np.array([[1, 1], [1, -1], [-1, -1]])
+                            + stream.uniform(-reach, reach, (3, 2))).astype(np.float64).tolist()
+    # (x, y) goes to second + (x - corner) * across + (y - corner) * down
+    (a, c), (b, d) = (((p - q) / (2 * half) for p, q in zip(*pair, strict=True))
+                      for pair in ((second, third), (first, second)))
+    x = np.arange(width) - second[0]
+    y = np.arange(height)[:, None] - second[1]
+    scale = a * d - b * c
+    columns = (d * x - b * y) / scale + (centre[0] + half) - np.arange(width)
+    rows = (a * y - c * x) / scale + (centre[1] - half) - np.arange(height)[:, None]
+    return _moved(image, rows.astype(np.float32), columns.astype(np.float32), edge=1)
+
+
+def _moved(image: np.ndarray, rows: np.ndarray, columns: np.ndarray, edge: int = 0) -> np.ndarray:
+    moved = np.empty_like(image)
+    move(image, rows, columns, edge, moved)
+    return moved

@@ -6,6 +6,7 @@ import numbers
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from mmrobust.corruptions import blur, colour, digital, noise, weather
 from mmrobust.corruptions.severities import NAMES, SEVERITIES
@@ -54,7 +55,7 @@ def corrupt(image: np.ndarray, name: str, severity: int, *, seed: int | None = N
     result = function(cv2.merge([plane] * 3), stream, *parameters)
     if name.endswith('noise'):  # every channel has its own; a mean would have less
         return np.ascontiguousarray(result[..., 0]).reshape(image.shape)
-    return cv2.cvtColor(result, cv2.COLOR_RGB2GRAY).reshape(image.shape)
+    return np.array(Image.fromarray(result).convert('L')).reshape(image.shape)
 
 
 def check_size(height: int, width: int, name: str, severity: int,

@@ -3,23 +3,24 @@
 They work in float32 on the 0..255 scale. The reference works in float64 on 0..1 and truncates, so
 that in areas of one colour its rounding errors decide between a level and the one below; near such
 areas the smallest weight of the filter does. ``Scale`` gets both right.
+
+As fractions are dropped afterwards, the last bit counts: sums have an order (``kernels``), and
+weights come from functions that are rounded correctly (``exp``).
 """
 
+import decimal
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import cv2
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
+from mmrobust.corruptions.kernels import sum_taps
 from mmrobust.corruptions.lookup import lookup
 
-_FOURIER = 130  # taps from which OpenCV filters float32 by Fourier transform
-_TILE = 1200  # floats of one row; as many rows as a filter is high then fit the cache
+_DIGITS = decimal.Context(prec=30)
 _NEAR = 5  # levels
-_SIDE = 256  # of a tile for the Fourier transform, at most; multiples of 16 are fast
-FOURIER_ERROR = 8e-5  # of levels after it, at most
 _ROWS = 128  # filtered together: few enough for the cache, many more than their surroundings
 
 
@@ -33,14 +34,12 @@ class Scale:
         flat (numpy.ndarray): What the reference makes of areas of the 256 levels, before it
             truncates.
         white (bool): Whether to count from white.
-        error (float): How far off black may be after filtering. Other levels may be further off in
-            proportion to the level.
     """
 
-    def __init__(self, flat: np.ndarray, white: bool = False, error: float = 1e-13):
+    def __init__(self, flat: np.ndarray, white: bool = False):
         self.white = white
         levels = np.arange(255, -1, -1.) if white else np.arange(256.)
-        nudge = 8e-7 * levels + error  # more than float32 filters err, less than anyone sees
+        nudge = 8e-7 * levels + 1e-13  # more than float32 filters err, less than anyone sees
         stays = np.floor(flat) >= np.rint(flat)
         self.levels = (levels + np.where(stays != white, nudge, -nudge)).astype(np.float32)
 
@@ -67,11 +66,6 @@ def truncate(x: np.ndarray) -> np.ndarray:
     return x.astype(np.uint8)
 
 
-def clip(x: np.ndarray) -> np.ndarray:
-    """Limits positive values to 255 and drops their fractions; the values may be lost."""
-    return truncate(cv2.threshold(x, 255, 0, cv2.THRESH_TRUNC, x)[1])
-
-
 def strips(image: np.ndarray, pixels: int) -> Iterator[slice]:
     """Yields blocks of rows, whose intermediate results are to stay in the cache."""
     rows = max(1, pixels // image.shape[1])
@@ -79,50 +73,73 @@ def strips(image: np.ndarray, pixels: int) -> Iterator[slice]:
         yield slice(top, min(top + rows, len(image)))
 
 
+def exp(exponents: Iterable[float]) -> np.ndarray:
+    """Returns e to the power of each, rounded correctly: libraries differ in the last bit."""
+    return np.array([float(_DIGITS.exp(decimal.Decimal(float(x)))) for x in exponents])
+
+
 def gaussian(x: np.ndarray, sigma: float | tuple[float, float],
              border: int = cv2.BORDER_REPLICATE, cut: float = 4) -> np.ndarray:
     """Filters the first two axes with a Gaussian, cut off at ``cut`` deviations.
 
     Args:
-        x (numpy.ndarray): (H, W) or (H, W, C), float; changed in place and returned.
+        x (numpy.ndarray): (H, W) or (H, W, C), float32 or float64.
         sigma (float | tuple[float, float]): Deviation in pixels, or one for each axis.
     """
     vertical, horizontal = sigma if isinstance(sigma, tuple) else (sigma, sigma)
-    _along(x, _gaussian_kernel(horizontal, cut)[None], border)
-    kernel = _gaussian_kernel(vertical, cut)[:, None]
-    width = x.shape[1]
-    step = _TILE * width // x[0].size
-    for left in range(0, width, step):
-        _along(x[:, left:left + step], kernel, border)
-    return x
+    down, across = gaussian_kernel(vertical, cut), gaussian_kernel(horizontal, cut)
+    ends = [len(weights) // 2 for weights in (down, down, across, across)]
+    return separable(cv2.copyMakeBorder(x, *ends, border), down, across)
 
 
-def _along(x: np.ndarray, kernel: np.ndarray, border: int) -> None:
-    if kernel.size < _FOURIER:  # twice as fast as the separable filter
-        cv2.filter2D(x, -1, kernel, x, borderType=border)
-    else:
-        one = np.ones(1, np.float32)
-        rows, columns = (kernel, one) if kernel.shape[1] > 1 else (one, kernel)
-        cv2.sepFilter2D(x, -1, rows, columns, x, borderType=border)
+def separable(x: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """Filters the rows, then the columns, where the weights lie inside the image."""
+    steps, none = np.arange(len(across)), np.zeros(len(across), int)
+    x = taps(x, across, none, steps)
+    steps, none = np.arange(len(down)), np.zeros(len(down), int)
+    return taps(x, down, steps, none)
 
 
 @lru_cache(maxsize=32)
-def _gaussian_kernel(sigma: float, cut: float) -> np.ndarray:
+def gaussian_kernel(sigma: float, cut: float = 4) -> np.ndarray:
+    """Returns the weights of a Gaussian filter in one direction, float64."""
     radius = int(cut * sigma + .5)
-    exponent = np.arange(-radius, radius + 1) ** 2 / (2 * max(sigma, 1e-9) ** 2)
-    weights = np.exp(-exponent)
-    return (weights / weights.sum()).astype(np.float32)
+    factor = -.5 / max(sigma, 1e-9) ** 2
+    half = exp(factor * x ** 2 for x in range(radius, -1, -1))
+    weights = np.append(half, half[-2::-1])
+    return weights / weights.sum()
 
 
 @lru_cache(maxsize=64)
 def gaussian_scale(sigma: float, white: bool) -> Scale:
     """Returns the scale on which to filter with a Gaussian."""
-    radius = int(4 * sigma + .5)
+    weights = gaussian_kernel(sigma)
+    radius = len(weights) // 2
     flat = np.arange(256) / 255.
-    for _ in range(2):
-        area = np.repeat(flat[:, None], 2 * radius + 1, axis=1)
-        flat = gaussian_filter1d(area, sigma, axis=1, mode='nearest')[:, radius]
+    for _ in range(2):  # in the order of scipy.ndimage
+        total = flat * weights[radius]
+        for weight in weights[:radius]:
+            total += (flat + flat) * weight
+        flat = total
     return Scale(flat * 255, white)
+
+
+def taps(x: np.ndarray, weights: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Sums shifted copies of an image, where all of them lie inside it.
+
+    Args:
+        x (numpy.ndarray): (H, W) or (H, W, C), float32 or float64.
+        weights (numpy.ndarray): (N,), of the copies, in the order in which they are added.
+        rows, columns (numpy.ndarray): (N,), where each begins: integers from 0.
+    """
+    plane = np.ascontiguousarray(x).reshape(len(x), -1)
+    channels = plane.shape[1] // x.shape[1]
+    offsets = rows * plane.shape[1] + columns * channels
+    missing = (0, -len(offsets) % 4)
+    height, width = len(x) - rows.max(), x.shape[1] - columns.max()
+    total = np.empty((height, width * channels), x.dtype)
+    sum_taps(plane, np.pad(offsets, missing), np.pad(weights, missing).astype(x.dtype), total)
+    return total.reshape(height, width, *x.shape[2:])
 
 
 def motion_kernel(radius: int, sigma: float, angle: float, shape: tuple[int, ...]
@@ -136,7 +153,7 @@ def motion_kernel(radius: int, sigma: float, angle: float, shape: tuple[int, ...
         shape (tuple[int, ...]): Of the image: the trail stops where it would leave it.
     """
     steps = np.arange(2 * radius + 1)
-    weights = np.exp(-steps ** 2 / (2 * sigma ** 2)) / (math.sqrt(2 * math.pi) * sigma)
+    weights = exp(-steps ** 2 / (2 * sigma ** 2)) / (math.sqrt(2 * math.pi) * sigma)
     weights /= weights.sum()
     rows = np.ceil(steps * math.sin(math.radians(angle)) - .5).astype(int)
     columns = np.ceil(steps * math.cos(math.radians(angle)) - .5).astype(int)
@@ -153,118 +170,27 @@ def motion(x: np.ndarray, weights: np.ndarray, rows: np.ndarray, columns: np.nda
         weights, rows, columns (numpy.ndarray): From ``motion_kernel``.
         scale (Scale, optional): On which to filter, and to truncate to uint8.
     """
-    trail = np.zeros((np.ptp(rows) + 1, np.ptp(columns) + 1), np.float32)
-    np.add.at(trail, (rows - rows.min(), columns - columns.min()), weights.astype(np.float32))
-    ends = []
-    for offsets in (rows, columns):
-        ends += [-offsets.min(), offsets.max()]
+    ends = [int(end) for offsets in (rows, columns) for end in (-offsets.min(), offsets.max())]
     x = cv2.copyMakeBorder(x, *ends, cv2.BORDER_REPLICATE)
+    rows, columns = rows - rows.min(), columns - columns.min()
     if scale is None:
-        return _correlate(x, trail.shape, list(_pieces(trail)))
-    return correlate(x, scale, trail)
+        return taps(x, weights, rows, columns)
+    return on_scale(x, scale, rows.max(), lambda x: taps(x, weights, rows, columns))
 
 
-def correlate(image: np.ndarray, scale: Scale, kernel: np.ndarray) -> np.ndarray:
-    """Correlates where the kernel lies inside the image, tap by tap, and truncates to uint8.
-
-    OpenCV is handed the kernel in pieces so small that it does not change to a Fourier transform.
+def on_scale(image: np.ndarray, scale: Scale, lost: int, function: Callable) -> np.ndarray:
+    """Filters blocks of rows of an image on a scale, and truncates to uint8.
 
     Args:
         image (numpy.ndarray): (H, W) or (H, W, C), uint8.
         scale (Scale): On which to filter.
-        kernel (numpy.ndarray): (h, w), float32.
-
-    Returns:
-        numpy.ndarray: (H - h + 1, W - w + 1) or (H - h + 1, W - w + 1, C), uint8.
+        lost (int): By how many rows the result of the filter is less high.
+        function (Callable): The filter.
     """
-    height, width = (side - taps + 1 for side, taps in zip(image.shape, kernel.shape, strict=False))
-    result = np.empty((height, width, *image.shape[2:]), np.uint8)
-    pieces = list(_pieces(kernel))
-    for rows in strips(result, _ROWS * width):
-        x = scale(image[rows.start:rows.stop + len(kernel) - 1])
-        result[rows] = scale.truncate(_correlate(x, kernel.shape, pieces))
-    return result
-
-
-def _correlate(x: np.ndarray, shape: tuple[int, int],
-               pieces: list[tuple[np.ndarray, int, int]]) -> np.ndarray:
-    height, width = (side - taps + 1 for side, taps in zip(x.shape, shape, strict=False))
-    result = None
-    for piece, top, left in pieces:
-        area = x[top:top + height + len(piece) - 1, left:left + width + piece.shape[1] - 1]
-        part = cv2.filter2D(area, -1, piece, anchor=(0, 0))[:height, :width]
-        result = part if result is None else cv2.add(result, part, result)
-    return result
-
-
-def _pieces(kernel: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Cuts a kernel into bands of rows, and these to the columns that have taps."""
-    taps = kernel != 0
-    starts = taps.argmax(axis=1).tolist()
-    stops = (kernel.shape[1] - taps[:, ::-1].argmax(axis=1)).tolist()
-    top, left, right = 0, starts[0], stops[0]
-    for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        wider = min(left, start), max(right, stop)
-        if (row + 1 - top) * (wider[1] - wider[0]) >= _FOURIER:
-            yield kernel[top:row, left:right].copy(), top, left
-            top, wider = row, (start, stop)
-        left, right = wider
-    yield kernel[top:, left:right].copy(), top, left
-
-
-def fourier(image: np.ndarray, scale: Scale, reach: int,
-            spectrum_of: Callable[[tuple[int, int]], np.ndarray]) -> np.ndarray:
-    """Filters where the kernel lies inside the image, tile by tile, and truncates to uint8.
-
-    Args:
-        image (numpy.ndarray): (H, W, 3), uint8.
-        scale (Scale): On which to filter.
-        reach (int): How far the symmetric kernel reaches to each side.
-        spectrum_of (Callable): Returns the ``spectrum`` of the kernel for tiles of a shape.
-
-    Returns:
-        numpy.ndarray: (H - 2 reach, W - 2 reach, 3), uint8.
-    """
-    side = [min(_SIDE, 16 * cv2.getOptimalDFTSize(-(-side // 16))) for side in image.shape[:2]]
-    kernel = spectrum_of(tuple(side))
-    tile = np.zeros(side, np.float32)
-    results = []
-    for plane in cv2.split(image):
-        result = np.empty_like(plane[reach:-reach, reach:-reach])
-        for top in range(0, result.shape[0], side[0] - 2 * reach):
-            for left in range(0, result.shape[1], side[1] - 2 * reach):
-                x = scale(plane[top:top + side[0], left:left + side[1]])
-                height, width = x.shape
-                tile[:height, :width] = x
-                cv2.dft(tile, tile)
-                tile *= kernel
-                cv2.idft(tile, tile)
-                inside = tile[reach:height - reach, reach:width - reach]
-                result[top:, left:][:inside.shape[0], :inside.shape[1]] = clip(inside)
-        results.append(result)
-    return cv2.merge(results)
-
-
-def spectrum(kernel: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Returns what to multiply with the packed Fourier transform of a plane to filter it.
-
-    Args:
-        kernel (numpy.ndarray): (h, w), float32, equal to its mirror images; h and w are odd.
-        shape (tuple[int, int]): Of the plane, even.
-
-    Returns:
-        numpy.ndarray: float32, of that shape; the inverse transform needs no scaling any more.
-    """
-    height, width = kernel.shape
-    plane = np.zeros(shape, np.float32)
-    plane[:height, :width] = kernel
-    plane = np.roll(plane, (-(height // 2), -(width // 2)), axis=(0, 1))
-    packed = cv2.dft(plane, flags=cv2.DFT_SCALE)
-    # the spectrum is real; the packed transform has real and imaginary parts side by side, and in
-    # the outer columns one above the other
-    packed[:, 2:-1:2] = packed[:, 1:-1:2]
-    packed[2:-1:2, [0, -1]] = packed[1:-1:2, [0, -1]]
-    return packed
+    kept = image[:len(image) - lost]
+    return np.concatenate([
+        scale.truncate(function(scale(image[rows.start:rows.stop + lost])))
+        for rows in strips(kept, _ROWS * image.shape[1])])
 
 
 def centre(shape: tuple[int, ...], factor: float) -> tuple[slice, slice]:
@@ -275,37 +201,37 @@ def centre(shape: tuple[int, ...], factor: float) -> tuple[slice, slice]:
 
 
 def enlarge(x: np.ndarray, factor: float) -> np.ndarray:
-    """Enlarges an image linearly, its corners staying corners.
+    """Enlarges a layer linearly, its corners staying corners.
 
     As in the reference, a last row or column whose coordinate is rounded beyond the edge is black.
 
     Args:
-        x (numpy.ndarray): (H, W), float32 or float64, or (H, W, 3), float32.
+        x (numpy.ndarray): (H, W), float32 or float64.
         factor (float): The sides grow by it and are rounded.
     """
-    crops, sizes = x.shape[:2], [round(side * factor) for side in x.shape[:2]]
-    steps = [(crop - 1) / (size - 1) for crop, size in zip(crops, sizes, strict=True)]
-    if x.ndim == 2:  # exact, which matters where a threshold follows
-        wide = _stretch(np.ascontiguousarray(x.T), sizes[1], steps[1])
-        enlarged = _stretch(np.ascontiguousarray(wide.T), sizes[0], steps[0])
-    else:
-        matrix = np.float64([[steps[1], 0, 0], [0, steps[0], 0]])
-        enlarged = cv2.warpAffine(np.ascontiguousarray(x), matrix, sizes[::-1],
-                                  borderMode=cv2.BORDER_REPLICATE,
-                                  flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    for axis, (crop, size, step) in enumerate(zip(crops, sizes, steps, strict=True)):
-        if (size - 1) * step > crop - 1:
-            np.moveaxis(enlarged, axis, 0)[-1] = 0
-    return enlarged
+    for axis in (1, 0):
+        first, share, black = positions(x.shape[axis], factor)
+        share = share.astype(x.dtype)[(None, slice(None)) if axis else (slice(None), None)]
+        start = x.take(first, axis=axis)
+        rise = x.take(first + 1, axis=axis)
+        rise -= start
+        rise *= share
+        start += rise
+        if black:
+            np.moveaxis(start, axis, 0)[-1] = 0
+        x = start
+    return x
 
 
-def _stretch(x: np.ndarray, size: int, step: float) -> np.ndarray:
-    """Interpolates the first axis linearly."""
+def positions(side: int, factor: float) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Returns what an enlargement by a factor interpolates between along one axis.
+
+    Returns:
+        tuple: For each place the first of two neighbours, and the share of the second, float64;
+        whether the last place is rounded beyond the edge.
+    """
+    size = round(side * factor)
+    step = (side - 1) / (size - 1)
     position = np.arange(size) * step
-    first = np.minimum(position.astype(np.intp), len(x) - 2)
-    share = (position - first)[:, None].astype(x.dtype)
-    stretched, rise = x.take(first, axis=0), x.take(first + 1, axis=0)
-    rise -= stretched
-    rise *= share
-    stretched += rise
-    return stretched
+    first = np.minimum(position.astype(np.intp), side - 2)
+    return first, position - first, position[-1] > side - 1

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from scipy.special import ndtr, pdtr
 
+from mmrobust.corruptions.kernels import share_out
 from mmrobust.corruptions.lookup import lookup, pair
 from mmrobust.corruptions.streams import Stream
 
@@ -109,26 +110,21 @@ def _alias_tables(transitions, parameter: float) -> tuple[np.ndarray, np.ndarray
     Outcome j of row i gets 256 of 65536 chances, of which it keeps ``threshold[i, j]`` and leaves
     the rest to ``alias[i, j]``.
     """
-    chances = _apportion(transitions(parameter))
     threshold = np.full((256, 256), 255, np.uint8)
     alias = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
-    rows = np.arange(256)
-    for _ in range(255):
-        poor, rich = chances.argmin(axis=1), chances.argmax(axis=1)
-        share = chances[rows, poor]
-        open_ = share < 256
-        threshold[rows[open_], poor[open_]] = share[open_]
-        alias[rows[open_], poor[open_]] = rich[open_]
-        chances[rows, rich] -= 256 - share
-        chances[rows, poor] += 256 - share
+    share_out(_apportion(transitions(parameter)), threshold, alias)
     return threshold, alias
 
 
 def _apportion(probabilities: np.ndarray) -> np.ndarray:
-    """Rounds each row of probabilities to 65536ths that sum to 65536 (largest remainders)."""
+    """Rounds each row of probabilities to 65536ths that sum to 65536 (largest remainders).
+
+    Remainders that differ by less than a 64th count as equal: many are, and which is larger would
+    be decided by the last bits of a library's functions.
+    """
     exact = probabilities * 65536
     chances = np.floor(exact).astype(np.int64)
-    order = np.argsort(chances - exact, axis=1, kind='stable')
+    order = np.argsort(np.rint((chances - exact) * 64), axis=1, kind='stable')
     missing = 65536 - chances.sum(axis=1, keepdims=True)
     np.put_along_axis(chances, order, np.take_along_axis(chances, order, 1) +
                       (np.arange(256) < missing), 1)

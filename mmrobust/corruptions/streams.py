@@ -1,7 +1,7 @@
 """The two kinds of random stream that corruptions draw from."""
 
 import math
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 from scipy.special import ndtri
@@ -67,20 +67,32 @@ class FastStream:
 
     def uniform(self, low: float, high: float, shape: tuple[int, ...] | None = None):
         if shape is None:
-            return self.rng.uniform(low, high)
-        step = np.float32((high - low) / 65536)
+            return low + (high - low) * (self._word() >> 11) / 2**53
+        step = (high - low) / 65536
         field = self.bits(np.uint16, shape).astype(np.float32)
-        field *= step
-        field += np.float32(low) + step / 2
+        field *= np.float32(step)
+        field += np.float32(low + step / 2)
         return field
 
     def integers(self, low: int, high: int, shape: tuple[int, ...] | None = None):
-        return self.rng.integers(low, high, shape)
+        if shape is None:
+            return low + (self._word() * (high - low) >> 64)
+        return low + (self.bits(np.uint32, shape).astype(np.uint64) * np.uint64(high - low)
+                      >> np.uint64(32)).astype(np.int64)
+
+    def _word(self) -> int:
+        return int(self.bits(np.uint64, (1,))[0])
 
 
 @lru_cache(maxsize=16)
 def _normal_quantiles(loc: float, scale: float) -> np.ndarray:
-    return (loc + scale * ndtri((np.arange(65536) + .5) / 65536)).astype(np.float32)
+    return (loc + scale * _standard_quantiles()).astype(np.float32)
+
+
+@cache
+def _standard_quantiles() -> np.ndarray:
+    """Rounded, as the last bits depend on the version of SciPy."""
+    return np.rint(ndtri((np.arange(65536) + .5) / 65536) * 2**20) / 2**20
 
 
 @lru_cache(maxsize=4)

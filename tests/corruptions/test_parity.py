@@ -10,6 +10,7 @@ from mmrobust.corruptions import NAMES, corrupt
 CLOSE = {
     'defocus_blur': .0005, 'glass_blur': .002, 'motion_blur': .001, 'zoom_blur': .001,
     'gaussian_blur': .0005, 'fog': .0005, 'elastic_transform': .0005, 'spatter': .0005,
+    'frost': .0001, 'snow': .0001,
 }
 
 
