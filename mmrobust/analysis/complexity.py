@@ -3,6 +3,7 @@
 One operation is a multiply-add, as in the papers. Counted are convolutions and matrix products,
 and the weighted sum of pooling.
 """
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ def measure_complexity(model: nn.Module, shape: tuple[int, int]) -> dict[str, fl
         dict: ``parameters`` and ``operations`` of the whole, of self-attention and of TAP, and
         the paper's counts of the operations: ``4 N C^2 + 2 N^2 C`` of self-attention and
         ``11 N C K + 9 N K^2`` of TAP, for N tokens, C channels and K branches, summed over the
-        layers. None where a model has none.
+        layers. None where a model has none, or the paper no formula (a convolution or a plain
+        average in the place of TAP). The corruption model of AFAT, which only training needs,
+        does not count.
     """
     pooling = {name: module for name, module in model.named_modules()
                if isinstance(module, TokenAwareAvgPooling)}
@@ -50,7 +53,8 @@ def measure_complexity(model: nn.Module, shape: tuple[int, int]) -> dict[str, fl
     with torch.no_grad(), dense_attention(), counter:
         model(torch.empty(1, 3, *shape, device='meta'), mode='tensor')
     found: dict[str, float | None] = dict(
-        parameters=_parameters([model]), operations=counter.get_total_flops() / 2,
+        parameters=_parameters([model]) - _parameters(_training_only(model)),
+        operations=counter.get_total_flops() / 2,
         attention_parameters=None, attention_operations=None, attention_formula=None,
         tap_parameters=None, tap_operations=None, tap_formula=None)
     for hook in hooks:
@@ -62,15 +66,33 @@ def measure_complexity(model: nn.Module, shape: tuple[int, int]) -> dict[str, fl
                      attention_operations=sum(counts.get(name, 0) for name in attention),
                      attention_formula=_attention_formula(model, shape))
     if pooled:
-        sums = formula = 0.
+        sums, formula = 0., None
         for name, (_, channels, height, width) in pooled.items():
-            tokens, branches = height * width, pooling[name].num_branches
-            sums += 2 * tokens * channels * branches
-            formula += 11 * tokens * channels * branches + 9 * tokens * branches ** 2
+            module = pooling[name]
+            sums += _aggregation(module, channels * height * width)
+            if module.mode in ('dilated', 'multi_kernel'):
+                tokens, branches = height * width, module.num_branches
+                formula = (formula or 0.) + (11 * tokens * channels * branches
+                                             + 9 * tokens * branches ** 2)
         found.update(tap_parameters=_parameters(pooling.values()), tap_formula=formula,
                      tap_operations=sums + sum(counts.get(name, 0) for name in pooling))
         found['operations'] += sums
     return found
+
+
+def _training_only(model: nn.Module) -> list[nn.Module]:
+    alignment = getattr(model, 'alignment', None)
+    return [] if alignment is None else [alignment]
+
+
+def _aggregation(module: TokenAwareAvgPooling, values: int) -> int:
+    """Operations of pooling and weighted sum; convolutions are counted as such.
+
+    As in the paper's formula, an average is one for each of its values, whatever the window.
+    """
+    if module.mode == 'conv':
+        return 0
+    return values if module.mode == 'avg_pool' else 2 * values * module.num_branches
 
 
 def _parameters(modules: Any) -> int:
@@ -124,15 +146,44 @@ def complexity(configs: Sequence[tuple[str, Config]], out: str | Path,
     return '\n'.join(map(_sentence, rows))
 
 
+LOCAL_AGGREGATIONS = {
+    'baseline': None,
+    'AvgPool 3x3': dict(mode='avg_pool', kernel_size=3),
+    'AvgPool 5x5': dict(mode='avg_pool', kernel_size=5),
+    'Conv 3x3': dict(mode='conv', kernel_size=3),
+    'Conv 5x5': dict(mode='conv', kernel_size=5),
+    'TAP, multi-kernel': dict(mode='multi_kernel', num_branches=4),
+    'TAP': dict(num_branches=4),
+}
+"""The rows of the TAP & ADL paper's table 1, and ``tap`` of the backbone for each."""
+
+
+def local_aggregations(name: str, cfg: Config) -> list[tuple[str, Config]]:
+    """A model without and with each local aggregation of the TAP & ADL paper's table 1.
+
+    Args:
+        name (str): What to call the model.
+        cfg (Config): Its config; the backbone takes ``tap``.
+    """
+    variants = []
+    for label, tap in LOCAL_AGGREGATIONS.items():
+        own = copy.deepcopy(cfg)
+        own.model.backbone['tap'] = tap
+        variants.append((f'{name}, {label}', own))
+    return variants
+
+
 def _sentence(row: dict[str, Any]) -> str:
     text = (f'{row["model"]} at {row["height"]} x {row["width"]}: '
             f'{row["parameters"] / 1e6:.2f}M parameters, {row["operations"] / 1e9:.2f} GFLOPs')
     for part, name in (('attention', 'self-attention'), ('tap', 'TAP')):
         if row[f'{part}_operations'] is not None:
+            formula = row[f'{part}_formula']
             text += (f'; {name} {row[f"{part}_parameters"] / 1e6:.2f}M, '
                      f'{row[f"{part}_operations"] / 1e9:.3f} GFLOPs '
-                     f'({row[f"{part}_operations"] / row["operations"]:.2%}; paper\'s formula '
-                     f'{row[f"{part}_formula"] / 1e9:.3f})')
+                     f'({row[f"{part}_operations"] / row["operations"]:.2%}'
+                     + ('' if formula is None else f'; paper\'s formula {formula / 1e9:.3f}')
+                     + ')')
     return text
 
 

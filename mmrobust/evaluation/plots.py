@@ -118,37 +118,39 @@ def plot_comparison(models: Sequence[Mapping[str, Any]], path: str | Path) -> No
 def figure_of_draws(models: Sequence[Mapping[str, Any]]) -> Figure:
     """Draws of every model as boxes, its clean value as a star, single cells as diamonds.
 
-    The whole on the left; on the right the boxes alone, since 100 masks often differ by far less
-    than any of them from the clean images.
+    Where draws differ by far less than any of them from the clean value, as 100 masks of many
+    images do, the boxes alone stand on the right once more.
 
     Args:
         models (Sequence[Mapping]): Contents of results files of one benchmark.
     """
     draws = [values_of_draws(model) for model in models]
-    kinds = list(models[0]['summary']['draws'])
-    boxed = [kind for kind in kinds if any(len(own[kind]) > 1 for own in draws)]
-    columns = 2 if boxed else 1
-    width = max(1.6, 0.75 * len(models)) * columns + 1.2
+    kinds = list(dict.fromkeys(kind for own in draws for kind in own))
+    boxed = [kind for kind in kinds if any(len(own.get(kind, ())) > 1 for own in draws)]
+    columns = 2 if _is_narrow(models, draws) else 1
+    width = max(2.4, 0.9 * len(models)) * columns + 0.8
     figure, axes = new_figure(width, 3.4, columns=columns)
     for i, axis in enumerate(axes[0]):
         for place, (model, own) in enumerate(zip(models, draws, strict=True)):
             for kind in kinds if i == 0 else boxed:
-                _draws(axis, place, own[kind], COLOURS[kinds.index(kind) % len(COLOURS)], i > 0)
+                _draws(axis, place, own.get(kind, ()), COLOURS[kinds.index(kind) % len(COLOURS)],
+                       points=i == columns - 1)
             clean = model['summary']['P']
             if i == 0 and clean is not None:
-                axis.plot(place, clean, marker='*', color='black', markersize=9, linestyle='')
+                axis.plot(place, clean, marker='*', color='black', markersize=10, linestyle='',
+                          markeredgecolor='white', markeredgewidth=0.6, zorder=4)
         axis.set_xticks(range(len(models)), [model['model'] for model in models],
                         fontsize=SIZES['tick'], **({} if len(models) == 1 else dict(
                             rotation=20, ha='right', rotation_mode='anchor')))
         axis.set_xlim(-0.6, len(models) - 0.4)
         axis.margins(y=0.08)
     axes[0, 0].set_ylabel(value_label(models[0]), fontsize=SIZES['label'])
-    axes[0, 0].set_title('all', fontsize=SIZES['label'])
-    if boxed:
+    if columns > 1:
+        axes[0, 0].set_title('all', fontsize=SIZES['label'])
         axes[0, 1].set_title(f'{", ".join(map(_readable, boxed))} alone', fontsize=SIZES['label'])
     handles = [Line2D([], [], marker='*', color='black', markersize=8, linestyle='', label='clean')]
     for kind, colour in zip(kinds, COLOURS, strict=False):
-        number = max(len(own[kind]) for own in draws)
+        number = max(len(own.get(kind, ())) for own in draws)
         label = _readable(kind) + (f' ({number} draws)' if number > 1 else '')
         handles.append(Patch(facecolor=colour, alpha=0.5, label=label) if kind in boxed else
                        Line2D([], [], marker='D', color=colour, linestyle='', markersize=5,
@@ -161,10 +163,20 @@ def figure_of_draws(models: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
+def _is_narrow(models: Sequence[Mapping[str, Any]], draws: Sequence[Mapping[str, Sequence[float]]]
+               ) -> bool:
+    """Whether all boxes together take up too little of the figure to be read."""
+    values = [value for own in draws for kind in own.values() for value in kind]
+    boxes = [value for own in draws for kind in own.values() if len(kind) > 1 for value in kind]
+    values += [model['summary']['P'] for model in models if model['summary']['P'] is not None]
+    return bool(boxes) and max(boxes) - min(boxes) < 0.3 * (max(values) - min(values))
+
+
 def _draws(axis: Axes, place: int, values: Sequence[float], colour: str, points: bool) -> None:
     """One box, or the diamond of a single value, and if wanted every draw as a point."""
     if len(values) == 1:
-        axis.plot(place, values[0], marker='D', color=colour, markersize=5, linestyle='')
+        axis.plot(place, values[0], marker='D', color=colour, markersize=6, linestyle='',
+                  markeredgecolor='white', markeredgewidth=0.6, zorder=4)
     if len(values) < 2:
         return
     box, = axis.boxplot([values], positions=[place], widths=0.5, patch_artist=True,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmrobust.analysis.complexity import complexity, measure_complexity
+from mmrobust.analysis.complexity import complexity, local_aggregations, measure_complexity
 from mmrobust.apis.config import load_config
 from mmrobust.models.backbones.fan import FAN
 
@@ -47,6 +47,38 @@ def test_published_cost(repo, tmp_path):
     assert float(tap['operations']) == pytest.approx(11.8e9, rel=1e-2)
     assert 'TAP 0.26M, 0.062 GFLOPs (0.53%; paper\'s formula 0.062)' in text
     assert (tmp_path / 'complexity.png').exists() and (tmp_path / 'complexity.pdf').exists()
+
+
+def test_table_1_of_the_paper(repo, tmp_path):
+    """FAN-B-Hybrid with each local aggregation: GFLOPs and parameters as printed."""
+    cfg = load_config(str(repo / 'configs' / 'fan_b_imagenet.py'))
+    text = complexity(local_aggregations('FAN-B', cfg), tmp_path)
+    with (tmp_path / 'complexity.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    printed = {'baseline': (11.7, 50.4), 'AvgPool 3x3': (11.7, 50.4), 'AvgPool 5x5': (11.7, 50.4),
+               'Conv 3x3': (17.3, 79.4), 'Conv 5x5': (27.4, 130.7),
+               'TAP, multi-kernel': (11.8, 50.7), 'TAP': (11.8, 50.7)}
+    assert [row['model'] for row in rows] == [f'FAN-B, {name}' for name in printed]
+    for row, (operations, parameters) in zip(rows, printed.values(), strict=True):
+        assert float(row['operations']) / 1e9 == pytest.approx(operations, rel=1e-2)
+        assert float(row['parameters']) / 1e6 == pytest.approx(parameters, abs=0.1)
+    # pooling adds one operation for each value, a convolution its own and no weighted sum
+    tokens, channels, layers = 14 ** 2, 448, 16
+    assert float(rows[1]['tap_operations']) == tokens * channels * layers
+    assert float(rows[3]['tap_operations']) == pytest.approx(
+        9 * tokens * channels ** 2 * layers, rel=1e-5)
+    assert rows[3]['tap_formula'] == '' and "formula" in text.splitlines()[-1]
+    assert cfg.model.backbone.get('tap') is None
+
+
+def test_the_corruption_model_of_training_does_not_count(repo, tmp_path):
+    parameters = []
+    for name in ('fan_mini_cifar10', 'fan_mini_afat_cifar10'):
+        cfg = load_config(str(repo / 'configs' / f'{name}.py'))
+        complexity([(name, cfg)], tmp_path, (32, 32))
+        with (tmp_path / 'complexity.csv').open() as file:
+            parameters += [row['parameters'] for row in csv.DictReader(file)]
+    assert parameters[0] == parameters[1]
 
 
 def test_a_model_without_attention(tmp_path):

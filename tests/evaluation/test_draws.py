@@ -84,6 +84,17 @@ def test_figure_shows_all_that_was_measured(tmp_path):
     assert not [line for line in figure.axes[0].lines if len(line.get_ydata()) > 20]
 
 
+def test_models_of_which_only_one_chooses_patches(tmp_path):
+    """Boxes that fill the figure are drawn once."""
+    plain = get_protocol('patch-corruption', masks=3)
+    results = Results(plain, tmp_path / 'results.json', 'plain', {})
+    for cell, value in zip(plain.cells, (80., 70., 50., 60.), strict=True):
+        results.add(cell, {METRIC: value})
+    axis, = figure_of_draws([results.as_dict(), results_of(tmp_path / 'b.json', 'AFAT')]).axes
+    assert [line.get_xdata()[0] for line in axis.lines if line.get_marker() == 'D'] == [1]
+    assert [len(line.get_ydata()) for line in axis.lines if line.get_marker() == 'o'] == [3, 20]
+
+
 def test_several_models_in_one_table(tmp_path):
     for name in ('plain', 'AFAT'):
         results_of(tmp_path / name / 'results.json', name, shift=float(name == 'AFAT'))
