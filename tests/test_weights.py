@@ -217,3 +217,38 @@ def test_every_loader_of_mmengine_is_guarded(monkeypatch):
         with pytest.raises(ValueError, match="'memory://a' has unusable values"):
             CheckpointLoader.load_checkpoint('memory://a', logger='silent')
     assert CheckpointLoader.load_checkpoint('memory://a', logger='silent')['w'].isnan()
+
+
+@pytest.mark.parametrize('wrap', [nn.Module.eval, nn.DataParallel])
+def test_the_hook_gives_other_hooks_the_names_within_wrappers(trained, wrap):
+    from types import SimpleNamespace
+
+    from mmengine.registry import HOOKS, MODEL_WRAPPERS
+
+    assert nn.DataParallel in MODEL_WRAPPERS.module_dict.values()
+    model, checkpoint = Model(), dict(state_dict=prefixed(trained, '_orig_mod.'))
+    hook = HOOKS.build(dict(type='CheckWeightsHook'))
+    hook.after_load_checkpoint(SimpleNamespace(
+        model=wrap(model), _load_from='x.pth', _resume=False), checkpoint)
+    assert same(model, trained) and set(checkpoint['state_dict']) == set(trained)
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    (dict(), "'x.pth' holds weights only"),
+    (dict(meta={}, message_hub={}, ema_state_dict={'module.w': torch.tensor(torch.nan)}),
+     'x.pth. has unusable values in 1 of 1'),
+    (dict(meta={}, message_hub={}, optimizer=dict(state={
+        0: dict(step=3, exp_avg=torch.tensor([torch.inf]))}, param_groups=[])),
+     "the optimizer state of 'x.pth' has unusable values .*'exp_avg' .infinite"),
+    (dict(meta={}, message_hub={}, optimizer=dict(generator=dict(state={
+        0: dict(exp_avg=torch.tensor([torch.nan]))}))), "optimizer state of .*'exp_avg' .NaN"),
+])
+def test_a_run_goes_on_only_from_a_whole_sound_checkpoint(trained, content, message):
+    from types import SimpleNamespace
+
+    from mmengine.registry import HOOKS
+
+    hook = HOOKS.build(dict(type='CheckWeightsHook'))
+    with pytest.raises(ValueError, match=message):
+        hook.after_load_checkpoint(SimpleNamespace(
+            model=Model(), _load_from='x.pth', _resume=True), dict(content, state_dict=trained))

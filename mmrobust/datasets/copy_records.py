@@ -18,6 +18,24 @@ def copy_settings(folder: str) -> dict:
     return _read_json(Path(folder) / SETTINGS)
 
 
+def other_corruptions(made: dict) -> list[str]:
+    """The cells (``type/severity``) of a folder whose corruptions give other pixels here and now.
+
+    Args:
+        made (dict): What :func:`copy_settings` returns.
+    """
+    return [cell for cell, made_with in made.get('signatures', {}).items()
+            if made_with != _signature(cell, made.get('family', 'imagenet'))]
+
+
+def _signature(cell: str, family: str) -> str | None:
+    name, _, severity = cell.partition('/')
+    try:
+        return signature(name, int(severity), family)
+    except ValueError:  # a corruption that this version does not have
+        return None
+
+
 def check_settings(target: Path, settings: dict, cells: list[tuple[str, int]],
                    kept: set[tuple[str, int]]) -> None:
     """Compare with how a target was begun, and note what is added to it.

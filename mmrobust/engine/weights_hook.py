@@ -3,6 +3,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -43,7 +44,10 @@ class CheckWeightsHook(Hook):
             check_values(checkpoint.get('ema_state_dict', {}), where)
             for state in _states(checkpoint.get('optimizer')):
                 check_values(state, f'the optimizer state of {where}')
-        weights = load_weights(runner.model, checkpoint, self.partial, where, self.unused)
+        model = runner.model
+        while is_model_wrapper(model):  # other hooks know the weights by the names within
+            model = model.module
+        weights = load_weights(model, checkpoint, self.partial, where, self.unused)
         if 'state_dict' in checkpoint:
             checkpoint['state_dict'] = weights
 

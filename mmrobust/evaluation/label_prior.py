@@ -5,6 +5,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from mmrobust.datasets.pipeline import name_files
+
 
 def _labels(dataset: Any, size: tuple[int, int] | None):
     """Label maps (H, W) of a built segmentation data set, resized to (width, height)."""
@@ -30,6 +32,8 @@ def label_prior_miou(train: Any, val: Any, num_classes: int, ignore_index: int =
         tuple[float, np.ndarray]: mIoU in percent over the classes that occur, and the IoU
         (num_classes,) of each, nan where it is undefined.
     """
+    for dataset in (train, val):
+        name_files(dataset)
     first = next(_labels(val, None))
     size = first.shape[::-1]
     counts = np.zeros((num_classes, *first.shape), dtype=np.int32)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from mmrobust.corruptions import corrupt, image_seed
+from mmrobust.datasets.copy_records import copy_settings, other_corruptions
 from mmrobust.datasets.corrupted_copy import write_corrupted_copies
 from mmrobust.datasets.transforms.corrupt import Corrupt
+from mmrobust.evaluation.protocols import get_protocol
 from mmrobust.utils import files as files_module
 
 CELLS = dict(corruptions=['fog', 'shot_noise'], severities=[1, 4])
@@ -193,6 +195,11 @@ def test_copies_of_another_version_are_noticed(source, tmp_path):
         (target / 'settings.json').write_text(json.dumps(dict(settings, signatures=other)))
         with pytest.raises(ValueError, match="target/contrast/1' were made by another version"):
             made(source, target)
+        stale = other_corruptions(copy_settings(target))
+        assert stale == list(other)
+        if stale:
+            with pytest.raises(ValueError, match="target/contrast/1 were made by another version"):
+                get_protocol('contrast', corrupted_root=str(target))
     (target / 'settings.json').write_text('{')
     with pytest.raises(ValueError, match="settings.json' is damaged"):
         made(source, target)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from mmrobust.corruptions import GROUPS, NAMES
 from mmrobust.corruptions.severities import SEVERITIES as FAMILIES
-from mmrobust.datasets.copy_records import copy_settings
+from mmrobust.datasets.copy_records import copy_settings, other_corruptions
 
 from .base import CLEAN, Cell, Protocol, register_protocol, unknown
 
@@ -113,6 +113,11 @@ def _check_copy(name: str, root: str, wanted: dict) -> None:
             f'{", ".join(f"{key}={wanted[key]}" for key in wanted)}: make them so with '
             f'tools/converters/corrupt_dataset.py, or give --benchmark-options '
             f'{" ".join(other)} to measure with these.')
+    if changed := other_corruptions(made):
+        raise ValueError(
+            f'the images in {osp.join(root, changed[0])} were made by another version of the '
+            'corruptions, whose pixels differ: make them again with '
+            'tools/converters/corrupt_dataset.py, or leave out their folder to corrupt on the fly.')
 
 
 def expand_types(names: str | Iterable[str]) -> tuple[str, ...]:
