@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := work_dirs/demo
 DEMO_CONFIG := configs/fan_demo_tap_adl_streets.py
 
-.PHONY: env demo test lint clean
+.PHONY: env demo test test-matrix lint clean
 .DEFAULT_GOAL := test
 
 env: $(INSTALLED)
@@ -29,8 +29,13 @@ demo: env
 test: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
+# the suite with both OpenMMLab families and torch 2.1 to the newest, in environments made by pip;
+# `make test-matrix ENVIRONMENTS=torch-2.1` runs one
+test-matrix:
+	$(PYTHON) tests/matrix/run.py $(ENVIRONMENTS)
+
 lint: env
 	$(BIN)/ruff check .
 
 clean:
-	rm -rf build dist *.egg-info mmrobust/.mim
+	rm -rf build dist *.egg-info

@@ -1,4 +1,5 @@
 """Packaging: configs and tools travel inside the package as ``.mim``, as OpenMMLab's own do."""
+import os
 import shutil
 from pathlib import Path
 
@@ -10,22 +11,31 @@ SHIPPED = ('configs', 'tools', 'model-index.yml')
 
 
 class BuildWithMim(build_py):
-    """Copies configs and tools to ``mmrobust/.mim`` of the built package."""
+    """Puts configs and tools into ``mmrobust/.mim``: copies into a built package, links here."""
 
     def run(self):
         super().run()
-        target = Path(self.build_lib) / 'mmrobust' / '.mim'
-        if self.editable_mode:
-            return
+        package = HERE if self.editable_mode else Path(self.build_lib)
+        target = package / 'mmrobust' / '.mim'
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
         for name in SHIPPED:
+            if self.editable_mode and self._link(name, target):
+                continue
             source = HERE / name
             if source.is_dir():
                 shutil.copytree(source, target / name,
                                 ignore=shutil.ignore_patterns('__pycache__', '*.pyc'))
             else:
                 shutil.copy2(source, target / name)
+
+    @staticmethod
+    def _link(name, target):
+        try:
+            os.symlink(os.path.relpath(HERE / name, target), target / name)
+        except OSError:  # a system, or a user, without symbolic links
+            return False
+        return True
 
 
 def read_version() -> str:
@@ -38,7 +48,7 @@ setup(
     name='mmrobust',
     version=read_version(),
     description='Robust attention and robustness benchmarks for MMSegmentation and MMPretrain',
-    long_description=(HERE / 'README.md').read_text(),
+    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.10',
@@ -46,34 +56,42 @@ setup(
     include_package_data=True,
     zip_safe=False,
     cmdclass={'build_py': BuildWithMim},
-    # Nothing here may touch the user's OpenMMLab libraries or torch: they are the extra `mm`.
+    entry_points={'console_scripts': ['mmrobust = mmrobust.cli:main']},
+    # Nothing here may change libraries that the user has. torch (2.1 or newer) and OpenMMLab's are
+    # the user's, or come with the extra `mm`. OpenCV (4.8 to 5) has four names, of which any will
+    # do and two at once will not; the frost textures' package asks for one of them by name. What
+    # is missing is said, with the remedy, when it is needed (mmrobust/utils/hosts.py).
     install_requires=[
-        'numpy',
-        'opencv-python',
+        'numpy>=1.26',
         'scipy',
         'matplotlib',
         'pillow',
-        'imagecorruptions-imaug',
         'numba',
+        'pyyaml',
         'safetensors',
         'tqdm',
     ],
     extras_require={
+        # the maintained family, with everything that it leaves to the user to install
         'mm': [
-            'torch>=2.5.1',
-            'torchvision>=0.20.1',
+            'torch>=2.1',
+            'torchvision>=0.16',
             'onedl-mmengine>=0.10.12,<0.11',
             'onedl-mmcv>=2.3.6,<2.4',
             'onedl-mmsegmentation>=1.4.2,<1.5',
             'onedl-mmpretrain>=1.3.6,<1.4',
             'ftfy',
             'regex',
+            'opencv-python>=4.8,<6',
+            'imagecorruptions-imaug',
         ],
-        'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'tensorboard'],
+        'frost': ['imagecorruptions-imaug'],
+        'completion': ['shtab'],
+        'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'tensorboard', 'shtab'],
     },
     classifiers=[
         'License :: OSI Approved :: Apache Software License',
-        'Programming Language :: Python :: 3',
+        *(f'Programming Language :: Python :: 3.{minor}' for minor in (10, 11, 12, 13)),
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
 )

@@ -113,7 +113,8 @@ def _texture(index: int) -> np.ndarray:
     if package is None:
         raise ModuleNotFoundError(
             "The frost corruption takes its textures from the package 'imagecorruptions', which is "
-            "not installed: run `pip install imagecorruptions-imaug`.")
+            "not installed: run `pip install --no-deps imagecorruptions-imaug`, which changes "
+            "nothing else.")
     path = Path(package.submodule_search_locations[0], 'frost', _TEXTURES[index])
     try:
         with Image.open(path) as texture:

@@ -14,7 +14,7 @@ def test_missing_textures(monkeypatch):
     weather._texture.cache_clear()
     weather._scaled_texture.cache_clear()
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match='pip install imagecorruptions-imaug'):
+    with pytest.raises(ModuleNotFoundError, match='pip install --no-deps imagecorruptions-imaug'):
         corrupt(photograph(40, 40), 'frost', 1, seed=0)
 
 
