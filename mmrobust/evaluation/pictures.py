@@ -61,6 +61,8 @@ class PredictionPictures(Hook):
     priority = 'LOW'
 
     def __init__(self, show_dir: str, interval: int = 1) -> None:
+        if not isinstance(interval, int) or interval < 1:
+            raise ValueError(f'show_interval={interval!r}: it must be a whole number of at least 1')
         self.show_dir = show_dir
         self.interval = interval
         self.folder = show_dir

@@ -222,6 +222,7 @@ def test_paper_table_1_parameter_counts():
     (dict(tap=dict(mode='median')), "unknown TAP mode 'median'"),
     (dict(tap=dict(mode='conv', kernel_size=4)), 'kernel_size=4'),
     (dict(arch='huge'), "unknown FAN arch 'huge'"),
+    (dict(arch=dict(depths=(1,), widths=(8,))), 'has widths, which means nothing: known are'),
     (dict(arch=dict(depths=(1,), embed_dims=(8,))), 'lacks num_heads, stem_depths'),
     (dict(arch={**HYBRID, 'num_heads': (3,)}), 'num_heads=3 does not divide the width 16'),
     (dict(arch={**VIT, 'patch_size': 7}), 'patch_size=7'),

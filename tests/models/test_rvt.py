@@ -122,6 +122,8 @@ def test_position_mask():
 
 @pytest.mark.parametrize('kwargs, message', [
     (dict(arch='huge'), "unknown RVT arch 'huge'"),
+    (dict(arch=dict(depths=(1,), embed_dims=(8,), num_heads=(1,), widths=(8,))),
+     'has widths, which means nothing: known are'),
     (dict(arch=dict(depths=(1,))), 'lacks embed_dims, num_heads'),
     (dict(mlp='gated'), "mlp='gated': choose 'conv' or 'linear'"),
     (dict(masked_blocks=13), 'masked_blocks=13 is outside 0 ... 12'),

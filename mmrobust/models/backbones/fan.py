@@ -210,6 +210,11 @@ class FAN(BaseModule):
                 raise ValueError(f"unknown FAN arch '{arch}': choose one of "
                                  f'{", ".join(cls.arch_zoo)}, or give a dict')
             return cls.arch_zoo[arch]
+        known = {'embed_dims', 'depths', 'num_heads', 'patch_embed', 'stem_depths', 'stem_dims',
+                 'patch_size', 'out_indices'}
+        if unknown := arch.keys() - known:
+            raise ValueError(f'the FAN arch dict has {", ".join(sorted(map(str, unknown)))}, which '
+                             f'means nothing: known are {", ".join(sorted(known))}')
         arch = {'patch_embed': 'hybrid', **arch}
         needed = {'embed_dims', 'depths', 'num_heads',
                   'stem_depths' if arch['patch_embed'] == 'hybrid' else 'patch_size'}

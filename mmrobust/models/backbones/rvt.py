@@ -226,6 +226,10 @@ class RVT(BaseModule):
             arch = cls.arch_zoo[arch]
         if missing := {'embed_dims', 'depths', 'num_heads'} - arch.keys():
             raise ValueError(f'the RVT arch dict lacks {", ".join(sorted(missing))}')
+        known = {'embed_dims', 'depths', 'num_heads', 'mlp', 'masked_blocks', 'patch_size'}
+        if unknown := arch.keys() - known:
+            raise ValueError(f'the RVT arch dict has {", ".join(sorted(map(str, unknown)))}, which '
+                             f'means nothing: known are {", ".join(sorted(known))}')
         return dict(dict(mlp='conv', masked_blocks=0, patch_size=16), **arch)
 
     def _frozen_modules(self) -> list[nn.Module]:

@@ -1,0 +1,27 @@
+"""PyTorch's launcher of several processes, without its own report on those that failed.
+
+    python -m mmrobust.utils.torchrun --nproc_per_node=2 tools/train.py CONFIG --launcher pytorch
+
+A process of ours that fails has said why. What the launcher adds, a traceback of itself, only
+hides that sentence.
+"""
+import logging
+import sys
+
+
+def main() -> int:
+    """Run ``torch.distributed.run``; exit as the process that failed first did."""
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    logging.getLogger('torch.distributed.elastic.multiprocessing.api').setLevel(logging.CRITICAL)
+    try:
+        run.main()
+    except ChildFailedError as error:
+        status = error.get_first_failure()[1].exitcode
+        return status if status > 0 else 128 - status  # ended by a signal
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
