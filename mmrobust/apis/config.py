@@ -12,7 +12,7 @@ from mmrobust.utils.hosts import check_environment, require
 from mmrobust.utils.mistakes import reading
 from mmrobust.utils.shipped import find_config
 
-from .checks import check_overrides, walk
+from .checks import check_overrides, require_parts, walk
 
 # scope of a config -> import name of the library that runs it
 SCOPES = ('mmseg', 'mmpretrain', 'mmdet')
@@ -62,6 +62,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
 
 def use_amp(cfg: Config, on_cpu: bool) -> None:
     """Train in mixed precision: float16 or bfloat16 with scaling on a GPU, bfloat16 on the CPU."""
+    require_parts(cfg, 'optim_wrapper')
     wrapper = cfg.optim_wrapper
     if wrapper.get('type', 'OptimWrapper') not in (
             'OptimWrapper', 'AmpOptimWrapper', 'CPUAmpOptimWrapper'):
@@ -82,7 +83,8 @@ def adapt_to_cpu(cfg: Config) -> None:
             if isinstance(value, dict) and value.get('type') in ('SyncBN', 'MMSyncBN'):
                 node[key] = {**value, 'type': 'BN'}
     cfg.sync_bn = None
-    if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
+    wrapper = cfg.get('optim_wrapper')
+    if isinstance(wrapper, dict) and wrapper.get('type') == 'AmpOptimWrapper':
         use_amp(cfg, on_cpu=True)
     if cfg.get('launcher', 'none') != 'none':
         cfg.model_wrapper_cfg = dict(
@@ -104,7 +106,9 @@ def missing_inputs(cfg: Config, phases: tuple[str, ...]) -> Iterator[str]:
                 yield (f"{path} starts from '{checkpoint}', which is not there: convert the "
                        "authors' weights to it with tools/converters/convert_official.py, or "
                        f'start from scratch with --cfg-options {path}=None')
-    if _is_absent(cfg.get('load_from')):
+    if not isinstance(cfg.get('load_from') or '', str):
+        yield f'load_from={cfg.load_from!r}: it must name a .pth file'
+    elif _is_absent(cfg.get('load_from')):
         yield (f"the checkpoint '{cfg.load_from}' (load_from, or --resume) is not there: name a "
                '.pth file')
     for phase in phases:
@@ -131,7 +135,7 @@ def find_checkpoint(path: str) -> str:
 
 
 def _is_absent(path: str | None) -> bool:
-    return bool(path) and '://' not in path and not Path(path).exists()
+    return isinstance(path, str) and bool(path) and '://' not in path and not Path(path).exists()
 
 
 def scale_lr(cfg: Config) -> None:
@@ -141,7 +145,11 @@ def scale_lr(cfg: Config) -> None:
         ValueError: If the config does not say for which batch size that is.
     """
     scaling = cfg.get('auto_scale_lr') or {}
-    if 'base_batch_size' not in scaling:
+    if not isinstance(scaling, dict) or 'base_batch_size' not in scaling:
         raise ValueError('--auto-scale-lr: the config lacks auto_scale_lr=dict('
                          'base_batch_size=...), the batch size its learning rate is for')
+    size = scaling['base_batch_size']
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f'--auto-scale-lr: auto_scale_lr.base_batch_size={size!r}: it must be a '
+                         'whole number of at least 1')
     cfg.auto_scale_lr = {**scaling, 'enable': True}

@@ -75,7 +75,9 @@ def build_runner(cfg: Config, phases: tuple[str, ...]) -> Runner:
     """A runner that works on this machine, once all that it reads is known to be there."""
     check_environment()
     check_values(cfg, phases)
-    if problems := list(missing_inputs(cfg, phases)):
+    with reading(f"the config '{cfg.filename}'"):
+        problems = list(missing_inputs(cfg, phases))
+    if problems:
         raise FileNotFoundError('; '.join(problems))
     if not torch.cuda.is_available():
         keep_freed_memory()
@@ -92,16 +94,23 @@ def add_test_time_augmentation(cfg: Config) -> None:
     Raises:
         ValueError: If the config of a segmenter has none.
     """
+    require_parts(cfg, 'model', 'test_dataloader')
+    dataset = cfg.test_dataloader.get('dataset')
+    if not isinstance(dataset, dict) or not dataset.get('pipeline'):
+        raise ValueError('--tta: test_dataloader.dataset of the config has no pipeline that could '
+                         'be changed: test without it')
     if 'tta_pipeline' not in cfg or 'tta_model' not in cfg:
         if cfg.get('default_scope') != 'mmpretrain':
-            raise ValueError('--tta: the config has no `tta_pipeline` and `tta_model`')
-        pipeline = copy.deepcopy(cfg.test_dataloader.dataset.pipeline)
+            raise ValueError('--tta: the config has no `tta_pipeline` and `tta_model`: add them, '
+                             'or test without it')
+        pipeline = copy.deepcopy(dataset.pipeline)
         cfg.tta_pipeline = pipeline[:-1] + [dict(type='TestTimeAug', transforms=[
             [dict(type='RandomFlip', prob=1.), dict(type='RandomFlip', prob=0.)],
             [pipeline[-1]]])]
         cfg.tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
+    require_parts(cfg, 'tta_model')
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    dataset.pipeline = cfg.tta_pipeline
 
 
 def draw_predictions(cfg: Config, folder: str) -> None:
@@ -111,6 +120,9 @@ def draw_predictions(cfg: Config, folder: str) -> None:
     else:
         hook = dict(type='SegVisualizationHook', draw=True, interval=1)
         cfg.setdefault('visualizer', dict(type='SegLocalVisualizer'))
+        require_parts(cfg, 'visualizer')
         cfg.visualizer.setdefault('vis_backends', [dict(type='LocalVisBackend')])
         cfg.visualizer.save_dir = folder
-    cfg.default_hooks = {**cfg.get('default_hooks', {}), 'visualization': hook}
+    if cfg.get('default_hooks'):
+        require_parts(cfg, 'default_hooks')
+    cfg.default_hooks = {**(cfg.get('default_hooks') or {}), 'visualization': hook}

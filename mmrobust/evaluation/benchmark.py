@@ -4,6 +4,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmrobust.utils.mistakes import reading
+
 from .protocols import get_protocol
 
 # arguments of CorruptionTestLoop that are none of the protocol's
@@ -31,8 +33,10 @@ def apply_benchmark(cfg: Config, name: str, corruptions: str | Iterable[str] | N
     """
     if corrupted_root is not None:
         options['corrupted_root'] = corrupted_root
-    get_protocol(name, corruptions, severities,
-                 **{key: value for key, value in options.items() if key not in LOOP_OPTIONS})
+    with reading(f"the benchmark '{name}' with {options or 'its own settings'}",
+                 'correct --benchmark or --benchmark-options'):
+        get_protocol(name, corruptions, severities,
+                     **{key: value for key, value in options.items() if key not in LOOP_OPTIONS})
     for part in ('dataloader', 'evaluator'):
         if cfg.get(f'test_{part}') is None:
             if cfg.get(f'val_{part}') is None:

@@ -114,18 +114,16 @@ def sentence(error: BaseException) -> str | None:
     if said := of_machine(error):
         return said
     origin = _origin(error)
-    if origin is None or not _is_foreign(origin.path) and not origin.in_worker \
-            and _building(error) is None:
+    if origin is None or not _is_foreign(origin.path) and not _is_reading(error):
         return None
     # a library that we called does not like what it was given
     return f'{explain(error)}: correct what was given; report it if that is right'
 
 
 def is_defect(error: BaseException) -> bool:
-    """Whether Python itself raised it in a line of ours, while nothing was built from a config."""
+    """Whether Python itself raised it in a line of ours, while no input was read."""
     origin = _origin(error)
-    return origin is not None and origin.path.startswith(PACKAGE) and not origin.in_worker \
-        and _building(error) is None
+    return origin is not None and origin.path.startswith(PACKAGE) and not _is_reading(error)
 
 
 def of_machine(error: BaseException) -> str | None:
@@ -181,7 +179,7 @@ def explain(error: BaseException, what: str = '') -> str:
         message = f'{type(root).__name__}: {_first_line(message)}'.rstrip(': ')
     else:
         message = _first_line(message)
-    name = getattr(cls, '__name__', '')
+    name = getattr(cls, '__name__', '') or _what_is_read(error)
     place = f'{name}: ' if name and name not in message else ''
     return f'{place}{_line_of(error, what)}{message.rstrip(".").strip()}'
 
@@ -216,12 +214,11 @@ class _Origin(NamedTuple):
     """The file in which an exception arose, and whether a `raise` statement did it."""
     path: str
     raised: bool
-    in_worker: bool = False
 
 
 def _origin(error: BaseException) -> _Origin | None:
     if (worker := _in_worker(error)) is not None:
-        return _Origin(os.path.realpath(worker.path), worker.line.startswith('raise '), True)
+        return _Origin(os.path.realpath(worker.path), worker.line.startswith('raise '))
     *_, last = [*_frames(error)] or [None]
     if last is None:
         return None
@@ -249,6 +246,23 @@ def _building(error: BaseException) -> Any:
         if step.tb_frame.f_code.co_name == 'build_from_cfg':
             found = step.tb_frame.f_locals.get('obj_cls', found)
     return found
+
+
+def _what_is_read(error: BaseException) -> str:
+    """The file, or the data, that MMEngine or torch was reading for a run, if any."""
+    for step in _frames(error):
+        code, values = step.tb_frame.f_code, step.tb_frame.f_locals
+        if code.co_name == 'load_checkpoint' and 'mmengine' in code.co_filename:
+            return f"the checkpoint '{values.get('filename')}'"
+        if code.co_name == 'fetch' and code.co_filename.endswith('fetch.py'):
+            return 'the data'
+    return ''
+
+
+def _is_reading(error: BaseException) -> bool:
+    """Whether it arose while something was built from a config, or a file was read."""
+    return _in_worker(error) is not None or _building(error) is not None \
+        or bool(_what_is_read(error))
 
 
 def _line_of(error: BaseException, what: str) -> str:
