@@ -58,6 +58,10 @@ def compare_segmentations(subjects: Sequence[Subject], out: str | Path, number: 
                 if predictions[-1] is None:
                     raise ValueError(f'{subject.name} predicts no segmentation: give the config '
                                      'of a segmenter')
+                if truth is not None and truth.shape != predictions[-1].shape:
+                    raise ValueError(f'the label map of {source.name(index)} has the shape '
+                                     f'{truth.shape}, its segmentation '
+                                     f'{predictions[-1].shape}: replace it by one class per pixel')
                 rows.append(dict(image=source.name(index), condition=str(condition),
                                  model=subject.name, **_scores(predictions[-1], truth)))
             panels.append((source.display(seen[0]), truth, predictions, source.name(index),

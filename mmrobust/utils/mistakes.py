@@ -31,6 +31,7 @@ LIBRARIES = tuple({os.path.realpath(path) + os.sep for name, path in sysconfig.g
 WRONG_KEY = re.compile(r"(\w+)(?:\.__init__)?\(\) (?:got an unexpected keyword argument '(\w+)'|"
                        r"missing \d+ required .*arguments?: (.*))")
 UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (?:\S+::)?(.+?) registry')
+TWICE = re.compile(r"got multiple values for (?:keyword )?argument '(\w+)'")
 NO_TYPE = re.compile(r'must contain the key "type", but got (.*)')
 BUILT_CLASS = re.compile(r'^class `\w+` in \S+: ')  # what some versions of MMEngine put before
 FRAME = re.compile(r'^  File "(.*)", line \d+.*$', re.MULTILINE)
@@ -113,6 +114,9 @@ def sentence(error: BaseException) -> str | None:
         return f"the module '{error.name}' cannot be found: install it, or correct its name"
     if said := of_machine(error):
         return said
+    if isinstance(error, TypeError) and (match := TWICE.search(str(error))):
+        return (f"'{match[1]}' is no KEY=VALUE option, or is given twice: use the command line's "
+                'own option for it')
     origin = _origin(error)
     if origin is None or not _is_foreign(origin.path) and not _is_reading(error):
         return None

@@ -155,7 +155,7 @@ def overrides(rng) -> Iterator[Case]:
                  'num_branches=1e9', 'betas', 'init_cfg.type', 'paramwise', 'a=', 'accumulative',
                  'window_size', 'checkpoint.interval=0', 'logger.interval', 'checkpoint.interval=x',
                  'foo=5', 'env_cfg', 'max_norm', 'collate_fn=x', 'start_factor', 'test_cfg',
-                 'sampler=None', 'model.host=', 'mp_start', 'num_classes=0', 'rule=foo',
+                 'sampler=None', 'model.host=', 'val_evaluator.foo', 'log_level=5', 'mp_start', 'num_classes=0', 'rule=foo',
                  'save_best', 'seed=-1', 'iou_metrics', 'momentum=9', 'vis_backends', 'depths=(-1',
                  'load_from=5', 'randomness=5', 'compile', 'mean=[1,2]', 'tap=3', 'clip_grad=5')
     for text in bad:
@@ -268,7 +268,7 @@ def benchmarks(rng) -> Iterator[Case]:
                 'foo', 'foo=1', 'seed=x', 'seed=1.5', 'seed=nan', 'channel_order=xyz',
                 'channel_order=5', 'family=foo', 'family=None', 'metric=foo', 'metric=5',
                 'out_dir={m}/small.py', 'out_dir=5', 'show_interval=0', 'show_interval=x',
-                'show_interval=-1', 'model_name=5', 'fp16=x', 'protocol=snow', 'severities=9',
+                'show_interval=-1', 'fp16=x', 'protocol=snow', 'severities=9',
                 'corrupted_root=5', 'runner=5', 'dataloader=5', '=', 'name=x', 'checkpoint=x')),
             (True, SMALL, 'acdc'),
             (True, SMALL, 'acdc', '--benchmark-options', 'data_root=nowhere'),
@@ -406,7 +406,8 @@ def data(rng) -> Iterator[Case]:
                  'model.head.loss.type=Foo', 'model.neck.type=Foo', 'model.neck=5',
                  'model.backbone.depth=7', 'model.data_preprocessor.mean=[1,2,3,4,5]',
                  'model.train_cfg.augments=x', "model.train_cfg.augments=[dict(type='Mixp')]"):
-        yield Case('classifier', TRAIN, ('{m}/classes.py', '--cfg-options', text))
+        yield Case('classifier', TRAIN, ('{m}/classes.py', '--cfg-options', text),
+                   None if 'topk' in text else True)
 
 
 def print_options(rng) -> Iterator[Case]:
@@ -436,7 +437,8 @@ def of_models(rng) -> Iterator[Case]:
         (*SMALL, '--severity', '9'), (*SMALL, '--severity', 'x'), (*SMALL, '--family', 'foo'),
         (*SMALL, '--cfg-options', 'foo'), (*SMALL, '--cfg-options', 'test_dataloader=None'),
         (*SMALL, '--cfg-options', 'test_dataloader.dataset.num_samples=0'), (*SMALL, '--foo')]
-    undecided = (*SMALL, '--device', ''), (*SMALL, '--device', 'meta')
+    undecided = ((*SMALL, '--device', ''), (*SMALL, '--device', 'meta'),
+                 (*SMALL, '--cfg-options', 'test_dataloader=None'))
     layers = [(*SMALL, '--layers', text) for text in ('99', '-99', 'foo', '')]
     images = [(*SMALL, '--images', text) for text in ('0', '-1', 'x', '1.5')]
     images += [(*SMALL, '--seed', 'x')]
@@ -503,8 +505,7 @@ def label_prior(rng) -> Iterator[Case]:
             ('{m}/model_number.py',), ('{m}/small.py', '--foo'),
             ('{m}/small.py', '--cfg-options', 'train_dataloader.dataset.num_samples=0'),
             ('{m}/small.py', '--cfg-options', 'val_dataloader.dataset.num_samples=0'),
-            ('{m}/small.py', '--cfg-options', 'train_dataloader.dataset.type=Foo'),
-            ('{m}/small.py', '--cfg-options', 'train_dataloader.dataset.image_size=(32,32)')):
+            ('{m}/small.py', '--cfg-options', 'train_dataloader.dataset.type=Foo')):
         yield Case('label prior', ANALYSIS['label_prior'], arguments)
 
 

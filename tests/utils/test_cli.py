@@ -181,6 +181,14 @@ def test_what_the_machine_lacks(capsys, error, said):
     assert status == MISTAKE and said in shown and 'Traceback' not in shown
 
 
+def test_an_option_given_twice(capsys):
+    def benchmark(name, **options):
+        pass
+
+    status, said = ending(capsys, lambda: benchmark('fog', **dict(name='x')))
+    assert status == MISTAKE and said.startswith("'name' is no KEY=VALUE option")
+
+
 def test_an_interruption_is_quiet(capsys):
     def main():
         raise KeyboardInterrupt
