@@ -185,7 +185,8 @@ def test_an_option_given_twice(capsys):
     def benchmark(name, **options):
         pass
 
-    status, said = ending(capsys, lambda: benchmark('fog', **dict(name='x')))
+    options = dict(name='x')
+    status, said = ending(capsys, lambda: benchmark('fog', **options))
     assert status == MISTAKE and said.startswith("'name' is no KEY=VALUE option")
 
 
