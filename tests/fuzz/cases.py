@@ -155,8 +155,8 @@ def overrides(rng) -> Iterator[Case]:
                  'num_branches=1e9', 'betas', 'init_cfg.type', 'paramwise', 'a=', 'accumulative',
                  'window_size', 'checkpoint.interval=0', 'logger.interval', 'checkpoint.interval=x',
                  'foo=5', 'env_cfg', 'max_norm', 'collate_fn=x', 'start_factor', 'test_cfg',
-                 'sampler=None', 'model.host=', 'val_evaluator.foo', 'log_level=5', 'mp_start', 'num_classes=0', 'rule=foo',
-                 'save_best', 'seed=-1', 'iou_metrics', 'momentum=9', 'vis_backends', 'depths=(-1',
+                 'sampler=None', 'model.host=',  'mp_start', 'num_classes=0', 'rule=foo',
+                 'val_evaluator.foo', 'log_level=5', 'save_best', 'seed=-1', 'iou_metrics', 'momentum=9', 'vis_backends', 'depths=(-1',
                  'load_from=5', 'randomness=5', 'compile', 'mean=[1,2]', 'tap=3', 'clip_grad=5')
     for text in bad:
         yield Case('overrides', TRAIN, ('{m}/small.py', '--work-dir', 'w', '--cfg-options', text),
