@@ -82,6 +82,9 @@ def _module(command: str) -> ModuleType:
 def _fill(make, module: ModuleType) -> argparse.ArgumentParser:
     parser = make(**describe(module.__doc__))
     module.add_arguments(parser)
+    # the guard takes it from the command line before any parser
+    parser.add_argument('--debug', action='store_true', default=argparse.SUPPRESS,
+                        help='show the traceback of a mistake instead of logging it')
     parser.set_defaults(command=module, parser=parser)
     return parser
 

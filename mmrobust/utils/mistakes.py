@@ -253,18 +253,20 @@ def _building(error: BaseException) -> Any:
 
 
 def _what_is_read(error: BaseException) -> str:
-    """The file, or the data, that MMEngine or torch was reading for a run, if any."""
+    """What MMEngine or torch read, or a model of the config was given, if it was that."""
     for step in _frames(error):
         code, values = step.tb_frame.f_code, step.tb_frame.f_locals
         if code.co_name == 'load_checkpoint' and 'mmengine' in code.co_filename:
             return f"the checkpoint '{values.get('filename')}'"
         if code.co_name == 'fetch' and code.co_filename.endswith('fetch.py'):
             return 'the data'
+        if code.co_name == '_call_impl' and 'torch' in code.co_filename:
+            return 'the model'
     return ''
 
 
 def _is_reading(error: BaseException) -> bool:
-    """Whether it arose while something was built from a config, or a file was read."""
+    """Whether it arose while something was built from a config or ran in it, or was read."""
     return _in_worker(error) is not None or _building(error) is not None \
         or bool(_what_is_read(error))
 

@@ -15,7 +15,8 @@ from materials import CONFIGS, IMAGE_FAULTS, LABEL_FAULTS
 TRAIN, TEST, PRINT = 'train.py', 'test.py', 'print_config.py'
 ANALYSIS = {name: f'analysis/{name}.py' for name in (
     'ablation', 'attention_maps', 'attention_stability', 'compare_robustness', 'complexity',
-    'head_diversity', 'label_prior', 'report', 'segmentation_comparison', 'tap_weights')}
+    'mask_stability', 'head_diversity', 'label_prior', 'report', 'segmentation_comparison',
+    'tap_weights')}
 CONVERTERS = {name: f'converters/{name}.py' for name in (
     'camvid_to_cityscapes', 'convert_official', 'corrupt_dataset')}
 OF_MODELS = ('attention_maps', 'attention_stability', 'head_diversity', 'segmentation_comparison',
@@ -26,7 +27,7 @@ CLASSES = ('{m}/classes.py', '{m}/classes.pth')
 # configs that only some tool can find fault with
 HARMLESS = {'comment.py', 'empty.py', 'model_none.py', 'only_lambda.py', 'no_train.py',
             'holds_object.py', 'holds_tensor.py', 'base_twice.py', 'classes.json', 'scope_other.py',
-            'latin1.py', 'seed_text.py', 'environment.py', 'preprocessor.py'}
+            'latin1.py', 'seed_text.py', 'environment.py', 'preprocessor.py', 'launcher.py'}
 FINE_TO_PRINT = ('name_error', 'zero_division', 'assertion', 'value_error', 'exits',
                  'endless_recursion', 'missing_', 'not_utf8', 'zeros', 'syntax', 'no_base',
                  'base_', 'reserved', 'scope_number', 'broken', 'data.txt', 'no_suffix',
@@ -58,7 +59,7 @@ def all_cases(seed: int = 0) -> list[Case]:
     cases = [case for make in (
         configs, overrides, random_overrides, train_options, test_options, benchmarks,
         checkpoints, data, print_options, of_models, ablation, complexity, label_prior, results,
-        camvid, corrupt_dataset, convert_official, environments, odd_but_right)
+        camvid, corrupt_dataset, convert_official, environments, odd_but_right, command)
         for case in make(random.Random(seed))]
     names = [case.name for case in cases]
     assert len(set(names)) == len(names), [name for name in names if names.count(name) > 1]
@@ -155,8 +156,9 @@ def overrides(rng) -> Iterator[Case]:
                  'num_branches=1e9', 'betas', 'init_cfg.type', 'paramwise', 'a=', 'accumulative',
                  'window_size', 'checkpoint.interval=0', 'logger.interval', 'checkpoint.interval=x',
                  'foo=5', 'env_cfg', 'max_norm', 'collate_fn=x', 'start_factor', 'test_cfg',
-                 'sampler=None', 'model.host=',  'mp_start', 'num_classes=0', 'rule=foo',
-                 'val_evaluator.foo', 'log_level=5', 'save_best', 'seed=-1', 'iou_metrics', 'momentum=9', 'vis_backends', 'depths=(-1',
+                 'sampler=None', 'model.host=', 'mp_start', 'num_classes=0', 'rule=foo',
+                 'val_evaluator.foo', 'log_level=5', 'save_best', 'seed=-1', 'iou_metrics',
+                 'momentum=9', 'vis_backends', 'depths=(-1',
                  'load_from=5', 'randomness=5', 'compile', 'mean=[1,2]', 'tap=3', 'clip_grad=5')
     for text in bad:
         yield Case('overrides', TRAIN, ('{m}/small.py', '--work-dir', 'w', '--cfg-options', text),
@@ -655,3 +657,18 @@ def odd_but_right(rng) -> Iterator[Case]:
     yield Case('odd', ANALYSIS['head_diversity'], (*SMALL, '--images', '1'), False)
     yield Case('odd', ANALYSIS['segmentation_comparison'], (*SMALL, '--images', '1'), False)
     yield Case('odd', ANALYSIS['label_prior'], ('{m}/plain.py',), False)
+
+
+def command(rng) -> Iterator[Case]:
+    for wrong, *arguments in (
+            (True,), (True, 'foo'), (True, '--foo'), (True, ''), (True, 'list', '--foo'),
+            (True, 'list', 'x', 'y', 'z'), (None, 'doctor'), (True, 'doctor', '--foo'),
+            (True, 'completion', 'foo'), (True, 'completion'), (True, 'train'),
+            (True, 'train', 'no_such_config'), (True, 'train', 'fan_demo_streetz'),
+            (True, 'test', 'fan_demo_streets'), (True, 'benchmark'),
+            (True, 'benchmark', 'frog', *SMALL), (True, 'benchmark', *SMALL, 'frog'),
+            (True, 'compare', 'nowhere.json'), (True, 'compare'), (True, 'masks', *PLAIN),
+            (True, 'config', 'mmrobust::no_such'), (True, 'config', '::'), (True, 'config', '../x'),
+            (False, 'config', 'fan_demo_streets'), (True, 'corrupt', 'nowhere', 'out'),
+            (True, 'convert', 'nowhere.pth', 'x.pth'), (True, 'camvid', 'nowhere')):
+        yield Case('command', '../mmrobust/__main__.py', tuple(arguments), wrong)

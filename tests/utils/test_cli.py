@@ -219,3 +219,13 @@ def test_a_full_device(repo):
     said = process.stderr.read()
     assert process.wait() == MISTAKE
     assert said.startswith(b'No space left on device: make room')
+
+
+@pytest.mark.parametrize('tool', ['train.py', 'print_config.py', 'analysis/report.py'])
+def test_every_tool_tells_of_debug(repo, tool, monkeypatch, capsys):
+    import runpy
+
+    monkeypatch.setattr(sys, 'argv', [tool, '--help'])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(repo / 'tools' / tool), run_name='__main__')
+    assert '--debug' in capsys.readouterr().out
