@@ -59,9 +59,12 @@ ON_DEMAND: dict[str, dict[str, str]] = {
         'AttentionStatisticsHook': 'mmrobust.analysis.training_hook',
         'CheckDataHook': 'mmrobust.datasets.validation',
         'CheckWeightsHook': 'mmrobust.engine.weights_hook',
+        'SafeCheckpointHook': 'mmrobust.engine.checkpoint_hook',
         'SaveOnStopHook': 'mmrobust.engine.stop_hook',
     },
     'LOOPS': {
+        'ResumableEpochBasedTrainLoop': 'mmrobust.engine.loops',
+        'ResumableIterBasedTrainLoop': 'mmrobust.engine.loops',
         'CorruptionTestLoop': 'mmrobust.evaluation.loop',
     },
 }

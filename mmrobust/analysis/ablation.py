@@ -2,10 +2,13 @@
 import hashlib
 import itertools
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,11 @@ from tqdm import tqdm
 
 from mmrobust.utils.figures import COLOURS, MARKERS, SIZES, new_figure, save_figure
 from mmrobust.utils.files import write_table, write_text_atomically
+from mmrobust.utils.lock import locked
+from mmrobust.utils.processes import Stopped, StopRequests, end_with_parent
 
 Settings = dict[str, str]
+REQUESTS = StopRequests()
 
 
 def parse_grid(arguments: Sequence[str]) -> list[Settings]:
@@ -67,12 +73,29 @@ def run_ablation(tools: str | Path, config: str, grid: Sequence[Settings], bench
         str: The table.
 
     Raises:
+        BlockingIOError: If another process works in ``out``.
+        Stopped: If it was asked to stop; its present run has saved.
         ValueError: If the runs in ``out`` are of another study, or a run failed (the others are
             done nevertheless).
     """
-    out = Path(out)
-    _check_same_study(out, dict(config=str(config), benchmark=benchmark, fixed=list(fixed),
-                                test=list(test_arguments), train=list(train_arguments)))
+    with locked(out, 'choose another --out'), _requests():
+        return _run_grid(Path(tools), config, grid, benchmark, Path(out), list(fixed),
+                         list(test_arguments), list(train_arguments))
+
+
+@contextmanager
+def _requests() -> Iterator[None]:
+    REQUESTS.watch()
+    try:
+        yield
+    finally:
+        REQUESTS.forget()
+
+
+def _run_grid(tools: Path, config: str, grid: Sequence[Settings], benchmark: str, out: Path,
+              fixed: list[str], test_arguments: list[str], train_arguments: list[str]) -> str:
+    _check_same_study(out, dict(config=str(config), benchmark=benchmark, fixed=fixed,
+                                test=test_arguments, train=train_arguments))
     failed = []
     with tqdm(grid, desc='ablation', unit='run') as progress:
         for settings in progress:
@@ -108,12 +131,19 @@ def _call(arguments: Sequence[Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, *map(str, arguments)]
     with open(folder / 'ablation.log', 'a') as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            status = process.wait()
-        except KeyboardInterrupt:
-            process.wait()  # it got the signal too, and saves what it has
-            raise
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, preexec_fn=end_with_parent,
+            env={**os.environ, 'MMROBUST_STOP_STATUS': str(os.EX_TEMPFAIL)})
+        told = False
+        while (status := process.poll()) is None:
+            if REQUESTS.pending and not told:
+                process.send_signal(signal.SIGTERM)  # it saves what it has
+                told = True
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(.2)
+    if REQUESTS.pending or status == os.EX_TEMPFAIL:
+        print(f'Stopped on request within {folder}: the same command goes on.', file=sys.stderr)
+        raise Stopped
     if status:
         raise subprocess.CalledProcessError(status, command)
 

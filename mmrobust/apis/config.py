@@ -1,12 +1,14 @@
 """Reading a config, and making it fit the machine that it is to run on."""
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.config import utils as config_utils
+from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
-from mmengine.runner import find_latest_checkpoint
 
+from mmrobust.checkpoints import latest_checkpoint
 from mmrobust.datasets.validation import missing_data
 from mmrobust.utils.hosts import check_environment, require
 from mmrobust.utils.mistakes import reading
@@ -127,7 +129,12 @@ def find_checkpoint(path: str) -> str:
     Raises:
         FileNotFoundError: If there is none.
     """
-    found = find_latest_checkpoint(path) if Path(path).is_dir() else path
+    found = path
+    if Path(path).is_dir():
+        latest = latest_checkpoint(path)
+        found = latest and latest.path
+        for problem in latest.skipped if latest else ():
+            print_log(f"Taking '{found}', because {problem}", 'current', logging.WARNING)
     if found is None or _is_absent(found):
         raise FileNotFoundError(f"there is no checkpoint at '{path}': name a .pth file, or the "
                                 'work dir of a training')

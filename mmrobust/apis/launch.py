@@ -1,5 +1,7 @@
 """What ``tools/train.py`` and ``tools/test.py`` do with a config."""
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as torch_dist
@@ -13,13 +15,17 @@ from mmrobust.utils.mistakes import reading
 
 from .checks import check_environment, check_values, require_parts
 from .config import adapt_to_cpu, missing_inputs
+from .safety import alone_in, choose_checkpoint, make_safe, release
 
 # the remedy where a config fits no model or data, which shows only at work
 AT_WORK = 'correct the config, or the files it names; report it if both are right'
 
 
 def train(cfg: Config, trust: bool = False) -> Runner:
-    """Train. A stopped run saves first, and continues with ``cfg.resume = True``.
+    """Train. A run that is interrupted goes on with ``cfg.resume = True`` as if it had not been.
+
+    Our checkpoint hook and loops take the place of MMEngine's. It works in any thread; only the
+    main one hears signals.
 
     Args:
         cfg (Config): Full config.
@@ -27,15 +33,19 @@ def train(cfg: Config, trust: bool = False) -> Runner:
 
     Raises:
         FileNotFoundError: If something that the config names is not there.
+        OSError: If another run is in the work dir, or it has no space for a checkpoint.
+        Stopped: If it was asked to stop, and has saved.
     """
     require_parts(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
-    _add_hooks(cfg, dict(type='CheckDataHook'), dict(type='SaveOnStopHook'),
-               dict(type='CheckWeightsHook', partial=not cfg.get('resume')))
     phases = ('train', 'val') if cfg.get('val_cfg') is not None else ('train',)
-    with guard_loading(trust), \
+    with alone_in(cfg.work_dir), guard_loading(trust), \
             reading(f"training with the config '{cfg.filename}'", AT_WORK, running=True):
+        choose_checkpoint(cfg, trust)
+        _add_hooks(cfg, dict(type='CheckDataHook'), dict(type='SaveOnStopHook'),
+                   dict(type='CheckWeightsHook', partial=not cfg.get('resume')))
+        make_safe(cfg)
         runner = build_runner(cfg, phases)
-        runner.train()
+        _run(runner, runner.train)
     return runner
 
 
@@ -56,10 +66,19 @@ def test(cfg: Config, predictions: str | None = None, trust: bool = False) -> di
         cfg.test_evaluator = [
             *(evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]),
             dict(type='DumpResults', out_file_path=predictions)]
-    _add_hooks(cfg, dict(type='CheckDataHook'), dict(type='CheckWeightsHook'))
+    _add_hooks(cfg, dict(type='CheckDataHook'), dict(type='SaveOnStopHook'),
+               dict(type='CheckWeightsHook'))
     with guard_loading(trust), \
             reading(f"testing with the config '{cfg.filename}'", AT_WORK, running=True):
-        return build_runner(cfg, ('test',)).test()
+        runner = build_runner(cfg, ('test',))
+        return _run(runner, runner.test)
+
+
+def _run(runner: Runner, work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    finally:
+        release(runner)
 
 
 def _add_hooks(cfg: Config, *added: dict) -> None:

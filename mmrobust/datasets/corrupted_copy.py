@@ -1,5 +1,6 @@
 """Corrupted copies of an image folder: written once, read by any tool."""
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
@@ -12,6 +13,8 @@ from tqdm import tqdm
 
 from mmrobust.corruptions import GROUPS, NAMES, corrupt, image_seed
 from mmrobust.utils.files import remove_abandoned, walk, write_bytes_atomically
+from mmrobust.utils.lock import locked
+from mmrobust.utils.processes import end_with_parent
 
 from .copy_records import Sources, check_settings, content_digest
 from .images import check_whole, decode, shown
@@ -68,6 +71,12 @@ def write_corrupted_copies(source: str, target: str, corruptions: Sequence[str] 
     settings = dict(format=format, channel_order=channel_order, seed=seed, family=family)
     if format == 'jpg':
         settings['quality'] = quality
+    with locked(target):
+        return _write_missing(source, target, settings, images, names, cells, workers)
+
+
+def _write_missing(source: str, target: str, settings: dict, images: list[str],
+                   names: dict[str, str], cells: list[tuple[str, int]], workers: int) -> int:
     present = _present(target)
     missing = [(image, [cell for cell in cells if _place(*cell, names[image]) not in present])
                for image in images]
@@ -168,12 +177,18 @@ def _run(work, tasks: list[tuple], workers: int) -> Iterator[tuple[str, str, int
     if workers <= 1:
         yield from (work(*task) for task in tasks)
         return
-    pool = ProcessPoolExecutor(workers, get_context('spawn'), cv2.setNumThreads, (1,))
+    pool = ProcessPoolExecutor(workers, get_context('spawn'), _initialise)
     try:
         for finished in as_completed([pool.submit(work, *task) for task in tasks]):
             yield finished.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _initialise() -> None:
+    """One thread each, and none that goes on alone."""
+    cv2.setNumThreads(1)
+    end_with_parent(signal.SIGKILL)
 
 
 def _corrupt_file(source: str, target: str, settings: dict, image: str, name: str,

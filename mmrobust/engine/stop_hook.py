@@ -1,52 +1,113 @@
-"""Stopping a training run without losing it."""
-import signal
-from pathlib import Path
+"""Stopping a run without losing it."""
+from typing import Any
 
-from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
+import torch
+import torch.distributed as torch_dist
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import Runner
+
+from mmrobust.utils.processes import Stopped, StopRequests, shield_workers
+
+from .checkpoint_hook import SafeCheckpointHook
 
 
 @HOOKS.register_module(force=True)
 class SaveOnStopHook(Hook):
-    """On the first Ctrl-C or SIGTERM, finishes the iteration, saves, and ends the run.
+    """On Ctrl-C, SIGTERM or SIGUSR1, finishes the iteration, saves, and ends the run.
 
-    Runs that count epochs cannot be resumed within one, so they end at the checkpoint of their
-    last whole epoch. A second signal ends the run at once.
+    All processes agree on the iteration, whichever of them was asked. A validation, a test or a
+    benchmark ends after its batch: what is finished is saved already. A second Ctrl-C ends the
+    run at once.
     """
 
-    priority = 'VERY_LOW'
-    signals = (signal.SIGINT, signal.SIGTERM)
+    priority = 'LOWEST'
 
-    def __init__(self):
-        self._stopping = False
-        self._previous = {}
+    def __init__(self) -> None:
+        self.requests = StopRequests()
+        self._group: Any = None
+        self._vote: tuple[Any, torch.Tensor] | None = None
+        self._batches = 0  # of a validation or test, as many as every process has
 
     def before_train(self, runner: Runner) -> None:
-        self._previous = {s: signal.signal(s, self._request) for s in self.signals}
+        self._begin(runner.train_loop.dataloader)
 
     def after_train(self, runner: Runner) -> None:
-        self._restore()
+        self.requests.forget()
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None,
-                         outputs=None) -> None:
-        if not self._stopping:
+    def before_val_epoch(self, runner: Runner) -> None:
+        self._begin(runner.val_loop.dataloader)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        self._begin(runner.test_loop.dataloader)
+
+    def after_test(self, runner: Runner) -> None:
+        self.requests.forget()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
+                         outputs: Any = None) -> None:
+        if self._agreed():
+            self._save_and_stop(runner, runner.iter + 1)
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
+                       outputs: Any = None) -> None:
+        if batch_idx >= self._batches or not self._agreed():
             return
-        if isinstance(runner.train_loop, IterBasedTrainLoop):
-            name = f'iter_{runner.iter + 1}.pth'
-            runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
-            if is_main_process():
-                folder = Path(runner.work_dir)
-                (folder / 'last_checkpoint').write_text(str(folder / name))
-        runner.logger.info('Stopped on request: the same command with --resume continues.')
-        raise KeyboardInterrupt
+        if getattr(runner, '_train_loop', None) is None or not hasattr(runner, 'optim_wrapper') \
+                or not hasattr(runner._train_loop, 'iter'):
+            self._stop(runner, 'Stopped on request: the same command starts again.')
+        for hook in runner.hooks:
+            if isinstance(hook, EMAHook) and getattr(hook, 'evaluate_on_ema', True):
+                hook._swap_ema_parameters()  # the weights of the training, back in the model
+        self._save_and_stop(runner, runner.iter)
 
-    def _request(self, signum: int, frame) -> None:
-        self._stopping = True
-        self._restore()
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
+                        outputs: Any = None) -> None:
+        if batch_idx < self._batches and self._agreed():
+            self._stop(runner, 'Stopped on request: the same command goes on with what is not '
+                               'finished.')
 
-    def _restore(self) -> None:
-        for signum, handler in self._previous.items():
-            signal.signal(signum, handler)
-        self._previous = {}
+    def _begin(self, loader: Any) -> None:
+        shield_workers(loader)
+        self.requests.watch()
+        self._batches = len(loader)
+        if get_world_size() == 1:
+            return
+        if self._group is None:
+            # of its own, on the CPU: it neither waits for a GPU nor mixes with gradients
+            self._group = torch_dist.new_group(backend='gloo')
+        least = torch.tensor(self._batches)
+        torch_dist.all_reduce(least, torch_dist.ReduceOp.MIN, group=self._group)
+        self._batches = int(least)
+        self._vote = None
+
+    def _agreed(self) -> bool:
+        """Whether any process was asked to stop, as of the last iteration of all of them.
+
+        The answer is awaited one iteration later, so that nobody waits for it.
+        """
+        if self._group is None:
+            return self.requests.pending
+        previous, flag = self._vote, torch.tensor(int(self.requests.pending))
+        self._vote = torch_dist.all_reduce(flag, torch_dist.ReduceOp.MAX, group=self._group,
+                                           async_op=True), flag
+        if previous is None:
+            return False
+        previous[0].wait()
+        return bool(previous[1])
+
+    def _save_and_stop(self, runner: Runner, done: int) -> None:
+        if self._vote is not None:  # of the iteration in which all stop
+            self._vote[0].wait()
+        hooks = [hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)]
+        saved = bool(hooks) and hooks[0].save_now(runner)
+        self._stop(runner, f'Stopped on request after iteration {done}: the same command with '
+                           '--resume continues' + (
+                               '.' if saved else ' from the last checkpoint.'))
+
+    def _stop(self, runner: Runner, sentence: str) -> None:
+        self.requests.forget()
+        if is_main_process():
+            runner.logger.info(sentence)
+        raise Stopped(sentence)

@@ -2,6 +2,7 @@
 import copy
 import os.path as osp
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from mmrobust.datasets.validation import missing_data
 from mmrobust.utils.files import write_table
+from mmrobust.utils.lock import locked
 
 from .draws import draw_rows
 from .fingerprint import fingerprint
@@ -99,7 +101,15 @@ class CorruptionTestLoop(TestLoop):
 
         Returns:
             dict: The numbers of the summary, such as P, mPC and rPC.
+
+        Raises:
+            BlockingIOError: If another process works in ``out_dir``.
         """
+        with locked(self.out_dir, 'name another --work-dir') if is_main_process() \
+                else nullcontext():
+            return self._run_cells()
+
+    def _run_cells(self) -> dict:
         results = self._open_results()
         todo = [cell for cell in self.protocol.selected if cell.key not in results.cells]
         finished = len(self.protocol.selected) - len(todo)

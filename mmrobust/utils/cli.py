@@ -2,6 +2,8 @@
 
 Exit statuses: 0 fine; 1 a mistake of input, said in one sentence; 2 wrong usage (argparse);
 70 a defect of ours, with its traceback; 130 interrupted; 141 nobody reads the output any more.
+A run that was asked to stop and has saved ends with 0, or with MMROBUST_STOP_STATUS: the same
+command continues it.
 """
 import logging
 import os
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .mistakes import is_stated, sentence, traceback_to_screen
+from .processes import Stopped
 
 FINE, MISTAKE, USAGE, DEFECT, INTERRUPTED, UNREAD = 0, 1, 2, 70, 130, 141
 # what a process sees when another one of the same run has failed
@@ -40,6 +43,8 @@ def run(main: Callable[[], None]) -> int:
     try:
         main()
         _flush()
+    except Stopped as stop:
+        return stop.status
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return INTERRUPTED

@@ -95,7 +95,7 @@ def test_a_stopped_run_saves_and_resumes(repo, tmp_path):
             process.send_signal(signal.SIGTERM)
             break
     rest = process.communicate(timeout=300)[0]
-    assert process.returncode == 130, seen + rest
+    assert process.returncode == 0, seen + rest
     assert 'with --resume continues' in rest
     saved = int(re.search(r'iter_(\d+)\.pth', (tmp_path / 'last_checkpoint').read_text())[1])
     assert saved >= 1

@@ -8,6 +8,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
+from mmrobust.ops.backend import is_compiling
+
 from .listening import current_listener, listening
 
 
@@ -57,6 +59,10 @@ def checkpoint(module: nn.Module | Callable, *args: Any) -> Any:
     """
     if not torch.is_grad_enabled():
         return module(*args)
+    if is_compiling():
+        # the compiler repeats operations, not this Python: neither a listener nor a running
+        # statistic hears of them a second time
+        return torch_checkpoint(module, *args, use_reentrant=False)
     listener = current_listener()
     owner = getattr(module, '__self__', module)
     return torch_checkpoint(

@@ -1,0 +1,117 @@
+"""Which checkpoint of a work dir a training goes on from."""
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from mmrobust.utils.compat import safe_globals
+
+from .loading import allowed_objects, load_foreign
+
+STEP = re.compile(r'\d+(?=\D*$)')
+
+
+class Latest(NamedTuple):
+    """A checkpoint that can be read.
+
+    Attributes:
+        path (str): The file.
+        seed (int | None): Seed of the run that wrote it.
+        skipped (list[str]): One sentence for each that was to be taken and cannot be read.
+    """
+    path: str
+    seed: int | None
+    skipped: list[str]
+
+
+def latest_checkpoint(folder: str | Path, trust: bool = False) -> Latest | None:
+    """The newest readable checkpoint of a training.
+
+    ``last_checkpoint`` names it: the file of that name in the folder, even if the folder was
+    copied and the path leads elsewhere, else the one at the path. Where that cannot be read, it
+    is the newest of the others in either folder that a training can go on from.
+
+    Args:
+        folder (str | Path): Work dir.
+        trust (bool): As of :func:`load_foreign`.
+
+    Returns:
+        Latest | None: None if nothing was ever saved there.
+
+    Raises:
+        ValueError: If there are checkpoints, and none can be read.
+    """
+    folder, skipped = Path(folder), []
+    named = _named(folder)
+    for path in _candidates(folder, named):
+        if path.is_dir():  # of DeepSpeed, which reads it itself
+            return Latest(str(path), None, skipped)
+        try:
+            _check_sums(path)
+            checkpoint = load_foreign(path, trust)
+        except (ValueError, OSError) as error:
+            skipped.append(str(error))
+            continue
+        if path == named or is_resumable(checkpoint):
+            meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
+            return Latest(str(path), (meta or {}).get('seed'), skipped)
+    if skipped:
+        raise ValueError(f"no checkpoint in '{folder}' can be read: {'; '.join(skipped)}. Remove "
+                         'them to start from the beginning')
+    return None
+
+
+def _check_sums(path: Path) -> None:
+    """Raise ValueError if bytes within a file changed, which torch's reader does not notice."""
+    if zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            damaged = error
+        if damaged:
+            raise ValueError(f"'{path}' is damaged ({damaged}): fetch or write it again")
+
+
+def is_resumable(checkpoint: Any) -> bool:
+    """Whether a training can go on from it, rather than only start from its weights."""
+    return isinstance(checkpoint, Mapping) and {'meta', 'state_dict', 'message_hub',
+                                                'optimizer'} <= checkpoint.keys()
+
+
+def _named(folder: Path) -> Path | None:
+    """What ``last_checkpoint`` names."""
+    try:
+        text = (folder / 'last_checkpoint').read_text('utf-8').strip().strip('\0')
+    except (OSError, UnicodeDecodeError):
+        return None
+    if not text:
+        return None
+    path = Path(text)
+    return folder / path.name if (folder / path.name).exists() else path
+
+
+def _candidates(folder: Path, named: Path | None) -> Iterator[Path]:
+    """The named file if it is there, then the others, the newest first."""
+    if named is not None and named.exists():
+        yield named
+    folders = {folder, named.parent if named is not None and named.parent.is_dir() else folder}
+    others = [path for each in folders for path in each.glob('*.pth')
+              if path != named and not path.name.startswith('best_')]
+    yield from sorted(others, key=_age, reverse=True)
+
+
+def _age(path: Path) -> tuple:
+    """When a checkpoint was written, as it says itself: copying a folder changes other times."""
+    step = STEP.search(path.stem)
+    try:
+        with safe_globals(allowed_objects()):
+            # without its tensors
+            meta = torch.load(path, map_location='meta', weights_only=True, mmap=True)['meta']
+        return str(meta['time']), int(meta['iter'])
+    except Exception:  # damaged bytes can raise anything
+        return '', int(step.group()) if step else -1

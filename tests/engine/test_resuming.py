@@ -1,0 +1,85 @@
+"""A resumed run is the run that was interrupted."""
+import copy
+
+import pytest
+import torch
+from tiny import Crash, assert_same_end, final_state, tiny_config
+
+from mmrobust.apis import train
+
+
+def crash_and_resume(folder, at, **options):
+    hooks = options.pop('hooks', [])
+    with pytest.raises(Crash):
+        train(tiny_config(folder, hooks=[*hooks, dict(type='CrashHook', at=at)], **options))
+    train(tiny_config(folder, hooks=hooks, resume=True, **options))
+
+
+@pytest.mark.parametrize('by_epoch', [False, True])
+@pytest.mark.parametrize('workers', [0, 2])
+def test_bit_equal(tmp_path, by_epoch, workers):
+    options = dict(by_epoch=by_epoch, workers=workers)
+    train(tiny_config(tmp_path / 'straight', **options))
+    crash_and_resume(tmp_path / 'resumed', 11, **options)
+    assert_same_end(tmp_path / 'resumed', tmp_path / 'straight')
+
+
+def test_workers_change_nothing(tmp_path):
+    for workers in (0, 1, 3):
+        train(tiny_config(tmp_path / str(workers), workers=workers))
+    assert_same_end(tmp_path / '1', tmp_path / '0')
+    assert_same_end(tmp_path / '3', tmp_path / '0')
+
+
+@pytest.mark.parametrize('options', [
+    dict(hooks=[dict(type='EMAHook', momentum=.1)]),
+    dict(accumulate=3, interval=5),  # saved in the midst of an accumulation
+    dict(randomness=dict(seed=None)),  # a seed that was drawn
+    dict(by_epoch=True, checkpoint=dict(by_epoch=False, interval=4)),  # in the midst of an epoch
+    dict(by_epoch=True, param_scheduler=[dict(
+        type='ReduceOnPlateauLR', monitor='tiny/accuracy', rule='greater', patience=0,
+        factor=.5, by_epoch=True)]),
+], ids=['ema', 'accumulation', 'no seed', 'within an epoch', 'plateau'])
+def test_what_else_has_a_state(tmp_path, options):
+    options = dict(options)
+    if options.get('checkpoint'):
+        options['interval'] = options['checkpoint'].pop('interval')
+        options['default_hooks'] = dict(checkpoint=dict(
+            type='CheckpointHook', by_epoch=False, interval=4, max_keep_ckpts=1))
+        options['checkpoint'] = None
+    crash_and_resume(tmp_path / 'resumed', 11, **copy.deepcopy(options))
+    if 'randomness' in options:  # the same seed as was drawn
+        from mmrobust.checkpoints import latest_checkpoint
+        options['randomness'] = dict(seed=latest_checkpoint(tmp_path / 'resumed').seed)
+    train(tiny_config(tmp_path / 'straight', **options))
+    assert_same_end(tmp_path / 'resumed', tmp_path / 'straight')
+
+
+def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path):
+    train(tiny_config(tmp_path / 'straight'))
+    train(tiny_config(tmp_path / 'cut', val_cfg=None, val_dataloader=None, val_evaluator=None,
+                      default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False,
+                                                         interval=5))))
+    assert not list((tmp_path / 'cut').glob('best_*'))
+    runner = train(tiny_config(tmp_path / 'cut', resume=True))
+    assert 'best_score' in runner.message_hub.runtime_info
+    assert list((tmp_path / 'cut').glob('best_*'))
+
+
+def test_the_main_process_keeps_its_own_draws():
+    from mmengine.registry import DATASETS
+
+    from mmrobust.engine.numbered_data import Draw, NumberedDataset
+
+    data = NumberedDataset(DATASETS.build(dict(type='TinyData')), seed=1)
+    before = torch.get_rng_state()
+    first, again, other = (data[Draw(3, place)]['inputs'] for place in ((0, 0, 7), (0, 0, 7),
+                                                                          (0, 0, 8)))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert data.metainfo == dict(classes=('a', 'b')) and len(data) == 13
+
+
+def test_the_sample_order_goes_on(tmp_path):
+    train(tiny_config(tmp_path, length=4))
+    assert final_state(tmp_path)[0] == 4

@@ -1,0 +1,147 @@
+"""Asked to stop, a run saves once and says how it goes on."""
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from tiny import assert_same_end, final_state, tiny_config
+
+from mmrobust.apis import train
+from mmrobust.utils.processes import Stopped
+
+TORTURE = Path(__file__).resolve().parents[1] / 'torture'
+
+
+@HOOKS.register_module(force=True)
+class SignalHook(Hook):
+    """Sends this process a signal at an iteration of training or a batch of validation."""
+
+    def __init__(self, number, train=None, val=None):
+        self.number, self.train, self.val = number, train, val
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.train:
+            os.kill(os.getpid(), self.number)
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == self.val and batch_idx == 1:
+            os.kill(os.getpid(), self.number)
+
+
+def stop_and_resume(folder, number, hooks=(), **options):
+    when = {key: options.pop(key) for key in ('train', 'val') if key in options}
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    with pytest.raises(Stopped, match='the same command with --resume continues'):
+        train(tiny_config(folder, hooks=[*hooks, dict(type='SignalHook', number=number, **when)],
+                          **options))
+    assert {n: signal.getsignal(n) for n in handlers} == handlers
+    stopped = final_state(folder)[0]
+    train(tiny_config(folder, hooks=hooks, resume=True, **options))
+    return stopped
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signals(tmp_path, number):
+    assert stop_and_resume(tmp_path / 'stopped', number, train=6) == 6
+    train(tiny_config(tmp_path / 'straight'))
+    assert_same_end(tmp_path / 'stopped', tmp_path / 'straight')
+
+
+@pytest.mark.parametrize('options', [
+    dict(train=7, by_epoch=True), dict(train=10, by_epoch=True), dict(val=10),
+    dict(val=10, by_epoch=True), dict(val=10, hooks=[dict(type='EMAHook', momentum=.1)]),
+    dict(train=7, accumulate=3), dict(train=8)],
+    ids=['within an epoch', 'end of an epoch', 'validation', 'validation by epoch',
+         'validation of an average', 'within an accumulation', 'just saved'])
+def test_moments(tmp_path, options):
+    expected = options.get('train') or options['val']
+    assert stop_and_resume(tmp_path / 'stopped', signal.SIGTERM, **options) == expected
+    straight = {key: value for key, value in options.items() if key not in ('train', 'val')}
+    train(tiny_config(tmp_path / 'straight', **straight))
+    assert_same_end(tmp_path / 'stopped', tmp_path / 'straight')
+    # what was saved for the interruption went with the next one
+    assert sorted(p.name for p in (tmp_path / 'stopped').glob('*.pth')) == \
+        sorted(p.name for p in (tmp_path / 'straight').glob('*.pth'))
+
+
+def test_outside_the_main_thread(tmp_path):
+    failure = []
+
+    def work():
+        try:
+            train(tiny_config(tmp_path, workers=1))
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not failure and final_state(tmp_path)[0] == 15
+
+
+def launch(folder, repo, *options, processes=1, **env):
+    command = [str(TORTURE / 'train_tiny.py'), str(folder), *options]
+    if processes > 1:
+        command = ['-m', 'torch.distributed.run', '--standalone',
+                   f'--nproc-per-node={processes}', *command, '--launcher', 'pytorch']
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=repo, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(repo), **env})
+
+
+def wait_for(process, text):
+    seen = ''
+    for line in process.stdout:
+        seen += line
+        if re.search(text, line):
+            return seen
+    raise AssertionError(seen)
+
+
+@pytest.mark.parametrize('status', [0, 75])
+def test_the_whole_group_is_asked(tmp_path, repo, status):
+    """As scancel and a terminal do: workers get the signal too, and end without a word."""
+    process = launch(tmp_path, repo, '--length', '100000', '--workers', '2', '--pause', '.01',
+                     '--shown', MMROBUST_STOP_STATUS=str(status))
+    seen = wait_for(process, r'Iter\(train\)')
+    os.killpg(process.pid, signal.SIGTERM)
+    seen += process.communicate(timeout=60)[0]
+    assert process.returncode == status, seen
+    assert len(re.findall('Stopped on request after iteration', seen)) == 1
+    assert 'Traceback' not in seen and 'Error' not in seen
+    assert final_state(tmp_path)[0] > 0
+
+
+def test_one_process_of_two_is_asked(tmp_path, repo):
+    process = launch(tmp_path, repo, '--length', '100000', '--pause', '.01', '--shown',
+                     processes=2)
+    seen = wait_for(process, r'Iter\(train\)')
+    children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+    os.kill(int(children[-1]), signal.SIGUSR1)
+    seen += process.communicate(timeout=60)[0]
+    assert process.returncode == 0, seen
+    assert len(re.findall('Stopped on request after iteration', seen)) == 1
+    assert 'Traceback' not in seen
+    assert final_state(tmp_path)[0] > 0
+
+
+def test_processes_end_with_their_launcher(tmp_path, repo):
+    process = launch(tmp_path, repo, '--length', '100000', '--pause', '.01', '--shown',
+                     processes=2)
+    wait_for(process, r'Iter\(train\)')
+    children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while any(Path(f'/proc/{child}').exists() for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(.1)
+    assert final_state(tmp_path)[0] > 0
