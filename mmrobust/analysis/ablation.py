@@ -18,6 +18,7 @@ from mmrobust.utils.figures import COLOURS, MARKERS, SIZES, new_figure, save_fig
 from mmrobust.utils.files import write_table, write_text_atomically
 from mmrobust.utils.lock import locked
 from mmrobust.utils.processes import Stopped, StopRequests, end_with_parent
+from mmrobust.utils.results_file import load_results
 
 Settings = dict[str, str]
 REQUESTS = StopRequests()
@@ -155,7 +156,7 @@ def _results_path(folder: Path) -> Path | None:
 
 def _results(folder: Path) -> dict[str, Any] | None:
     path = _results_path(folder)
-    return path and json.loads(path.read_text())
+    return path and load_results(path)
 
 
 def _finished(folder: Path) -> bool:

@@ -1,7 +1,6 @@
 """Everything that was measured of one or several models, in one page that stands alone."""
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from mmrobust.utils.figures import COLOURS, GREY, SIZES, new_figure
 from mmrobust.utils.files import write_text_atomically
+from mmrobust.utils.results_file import NoResultsFileError, load_results, other_conditions
 
 from .page import figure, page, table
 
@@ -91,11 +91,10 @@ def _benchmarks(folder: Path, name: str) -> Iterator[dict[str, Any]]:
     found: dict[str, list[tuple[Path, dict]]] = {}
     for path in sorted(folder.rglob('results.json')):
         try:
-            content = json.loads(path.read_text('utf-8'))
-        except ValueError as error:
-            raise ValueError(f'{path} is damaged ({error}): remove it') from error
-        ours = isinstance(content, dict) and {'benchmark', 'summary', 'cells'} <= content.keys()
-        if ours and content['summary']:
+            content = load_results(path)
+        except NoResultsFileError:  # somebody else's file of the same name
+            continue
+        if content['summary']:
             found.setdefault(content['benchmark'], []).append((path, content))
     for same in found.values():
         for path, content in same:
@@ -107,6 +106,7 @@ def _benchmarks(folder: Path, name: str) -> Iterator[dict[str, Any]]:
 def _benchmark_sections(results: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     for benchmark in dict.fromkeys(result['benchmark'] for result in results):
         own = [result for result in results if result['benchmark'] == benchmark]
+        other = {result['model']: other_conditions(own[0], result) for result in own}
         totals = [dict(model=result['model'], metric=result['metric'],
                        cells=f'{result["finished"]} of {result["expected"]}',
                        **{key: result['summary'].get(key) for key in _totals(own)})
@@ -126,6 +126,9 @@ def _benchmark_sections(results: Sequence[dict[str, Any]]) -> Iterator[tuple[str
         if any(result['finished'] < result['expected'] for result in own):
             parts.insert(1, '<p class="note">Incomplete: means of types are over the finished '
                             'cells; totals of the whole benchmark are left out.</p>')
+        parts[1:1] = [f'<p class="note">Not comparable: {escape(model)} was measured under other '
+                      f'conditions than {escape(own[0]["model"])}: {escape("; ".join(found))}.</p>'
+                      for model, found in other.items() if found]
         yield benchmark, ''.join(parts)
 
 

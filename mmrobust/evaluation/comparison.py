@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mmrobust.utils.files import write_table, write_text_atomically
+from mmrobust.utils.results_file import load_results, other_conditions
 
 from .draws import draw_rows
 from .plots import plot_comparison
 from .report import TOTALS, comparison_table
-from .results import load_results
 
 
 def load_models(paths: Sequence[str | Path], names: Sequence[str] | None = None) -> list[dict]:
@@ -36,6 +36,7 @@ def load_models(paths: Sequence[str | Path], names: Sequence[str] | None = None)
     for path, model in zip(paths, models, strict=True):
         if not model['cells']:
             raise ValueError(f'{path} has no finished cell: run the benchmark first.')
+    conditions = [other_conditions(first, model) for model in models]
     if names is None:
         names = [model['model'] for model in models]
         if len(set(names)) < len(names):
@@ -46,7 +47,8 @@ def load_models(paths: Sequence[str | Path], names: Sequence[str] | None = None)
     if len(names) != len(models):
         raise ValueError(f'{len(names)} names for {len(models)} results files: '
                          f'give one name for each.')
-    return [{**model, 'model': name} for model, name in zip(models, names, strict=True)]
+    return [{**model, 'model': name, 'other_conditions': other} for model, name, other in
+            zip(models, names, conditions, strict=True)]
 
 
 def compare(paths: Sequence[str | Path], out: str | Path | None = None,
@@ -69,7 +71,10 @@ def compare(paths: Sequence[str | Path], out: str | Path | None = None,
         if 'draws' not in models[0]['summary']:
             write_table(Path(out) / 'per_type.csv', map(_per_type, models))
         plot_comparison(models, Path(out) / 'comparison.png')
-    return comparison_table(models)
+    return '\n'.join([comparison_table(models), *(
+        f'NOT COMPARABLE: {model["model"]} was measured under other conditions than '
+        f'{models[0]["model"]}: {"; ".join(model["other_conditions"])}.'
+        for model in models if model['other_conditions'])])
 
 
 def _write_csv(models: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -84,6 +89,8 @@ def _write_csv(models: Sequence[Mapping[str, Any]], path: Path) -> None:
                  for name in models[0]['summary']['corruption_errors']]
     rows += [[name, *(model['summary'].get(name) for model in models)] for name in TOTALS
              if any(model['summary'].get(name) is not None for model in models)]
+    rows += [['not comparable', *('; '.join(model['other_conditions']) for model in models)]
+             for _ in range(any(model['other_conditions'] for model in models))]
     text = io.StringIO()
     csv.writer(text, lineterminator='\n').writerows(
         [['name', *(model['model'] for model in models)], *rows])

@@ -1,7 +1,7 @@
 """The test loop that runs a robustness benchmark."""
 import copy
 import os.path as osp
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from mmrobust.utils.files import write_table
 from mmrobust.utils.lock import locked
 
 from .draws import draw_rows
-from .fingerprint import fingerprint
+from .fingerprint import identity, source
 from .pictures import PredictionPictures
 from .pipelines import PipelineSwitch
 from .plots import plot_results
@@ -26,6 +26,9 @@ from .progress import Progress, quiet_console
 from .protocols import Cell, get_protocol
 from .report import number, results_table
 from .results import Results, write_csv
+
+FEW_DATASETS = 4
+DEFAULT_SAMPLER = dict(type='DefaultSampler', shuffle=False)
 
 
 @LOOPS.register_module(force=True)
@@ -123,8 +126,9 @@ class CorruptionTestLoop(TestLoop):
             self._progress.enter(cell, len(self.dataloader))
             with quiet_console(self.runner.logger):
                 metrics = super().run()
-            results.add(cell, metrics)
-            if is_main_process():
+            main = is_main_process()
+            results.add(cell, metrics, source(cell, self.dataloader.dataset) if main else None)
+            if main:
                 results.write()
             if metrics:
                 results.check_metric()  # the cell is kept, whatever its metric is called
@@ -194,24 +198,60 @@ class CorruptionTestLoop(TestLoop):
         """The same results, or the same error, on every rank."""
         opened: list[Any] = [None]
         if is_main_process():
-            cfg = self.runner.cfg
-            dataloader, evaluator = self._given
-            data = dataloader.get('dataset') if isinstance(dataloader, dict) else None
             results = Results(
                 self.protocol, osp.join(self.out_dir, 'results.json'),
-                model=self._model_name or Path(getattr(cfg, 'filename', None) or 'model').stem,
-                fingerprint=fingerprint(self.runner.model, [cfg.get('model'), self.fp16], data,
-                                        evaluator, self.protocol),
-                metric=self._metric)
+                model=self._model_name or Path(
+                    getattr(self.runner.cfg, 'filename', None) or 'model').stem,
+                identity=self._identity(), metric=self._metric)
             try:
                 results.resume()
+                results.check_sources(dict(self._finished_sources(results)))
                 opened = [results]
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 opened = [error]
         broadcast_object_list(opened)
         if isinstance(opened[0], Exception):
             raise opened[0]
         return opened[0]
+
+    def _identity(self) -> dict:
+        """All that decides the results, of what was built."""
+        dataset, evaluator = self.dataloader.dataset, None
+        own_data = any(cell.dataset is None for cell in self.protocol.cells)
+        if own_data and self._built[0] is not None:
+            dataset = DATASETS.build(copy.deepcopy(self._given[0]['dataset']))
+        if any(cell.evaluator is None for cell in self.protocol.cells):
+            evaluator = self._given[1]
+            if not isinstance(evaluator, Evaluator):
+                evaluator = self.runner.build_evaluator(copy.deepcopy(evaluator))
+        given = self._given[0] if isinstance(self._given[0], dict) else {}
+        loader = {key: given[key] for key in ('batch_sampler', 'collate_fn', 'sampler')
+                  if given.get(key) not in (None, DEFAULT_SAMPLER)}
+        if given.get('drop_last'):
+            loader |= dict(drop_last=True, batch_size=given.get('batch_size'))
+        averaged = [hook.ema_model for hook in self.runner.hooks
+                    if getattr(hook, 'ema_model', None) is not None]
+        return identity(self.runner.model, dataset, evaluator, self.protocol, own_data=own_data,
+                        fp16=self.fp16, loader=loader, averaged=averaged)
+
+    def _finished_sources(self, results: Results) -> Iterator[tuple[tuple[str, int], str | None]]:
+        """What the images of finished cells would be made of today.
+
+        Data sets of their own are listed again where they are few, else the first of them.
+        """
+        finished = [cell for cell in self.protocol.cells if cell.key in results.cells]
+        datasets: list[tuple[dict, str | None]] = []
+        for cell in finished:
+            if cell.dataset is None:
+                yield cell.key, source(cell, self.dataloader.dataset)
+                continue
+            known = next((value for built, value in datasets if built == cell.dataset), None)
+            if known is None and len(datasets) < FEW_DATASETS:
+                known = source(cell, DATASETS.build(
+                    _replace_dataset(self._given[0]['dataset'], cell)))
+                datasets.append((cell.dataset, known))
+            if known is not None:
+                yield cell.key, known
 
     def _report(self, results: Results) -> dict:
         content = results.as_dict()

@@ -79,6 +79,7 @@ def plot_comparison(models: Sequence[Mapping[str, Any]], path: str | Path) -> No
     if 'draws' in first['summary']:
         save_figure(figure_of_draws(models), path)
         return
+    others = [model for model in others if not model.get('other_conditions')]
     names = [name for group in layout(first).values() for name in group]
     if first['summary'].get('P') is not None:
         names = [CLEAN, *names]
@@ -90,24 +91,28 @@ def plot_comparison(models: Sequence[Mapping[str, Any]], path: str | Path) -> No
         summary = model['summary']
         return summary.get('P') if name == CLEAN else summary['types'].get(name)
 
-    def bars(axis: Any, members: Sequence[Mapping[str, Any]], offset: int, base: Any) -> None:
+    def bars(axis: Any, members: Sequence[Mapping[str, Any]], base: Any) -> None:
         width = 0.8 / len(members)
         for i, model in enumerate(members):
+            place = next(place for place, other in enumerate(models) if other is model)
             known = [(x, value(model, name), base and value(base, name))
                      for x, name in enumerate(names)]
             known = [(x, v - (b or 0)) for x, v, b in known
                      if v is not None and (base is None or b is not None)]
             axis.bar([x + (i + 0.5) * width - 0.4 for x, _ in known], [v for _, v in known],
-                     width, color=COLOURS[(i + offset) % len(COLOURS)], label=model['model'])
+                     width, color=COLOURS[place % len(COLOURS)],
+                     label=model['model'] + ' (other conditions)' * bool(
+                         model.get('other_conditions')))
         axis.tick_params(labelsize=8)
 
-    bars(axes[0, 0], models, 0, None)
+    bars(axes[0, 0], models, None)
     axes[0, 0].set_ylabel(value_label(first) or 'value', fontsize=8)
     axes[0, 0].set_title(first['benchmark'], fontsize=9)
-    if others:
+    if len(models) > 1:
         axes[0, 0].legend(fontsize=7, frameon=False, loc='lower left',
                           bbox_to_anchor=(0, 1.08), ncols=3)
-        bars(axes[1, 0], others, 1, first)
+    if others:
+        bars(axes[1, 0], others, first)
         axes[1, 0].axhline(0, color=GREY, linewidth=0.8)
         axes[1, 0].set_ylabel(f'difference to\n{first["model"]}', fontsize=8)
     axes[-1, 0].set_xticks(range(len(names)), map(_readable, names), rotation=45, ha='right',

@@ -115,6 +115,8 @@ def draws_table(models: Sequence[Mapping[str, Any]]) -> str:
 def comparison_table(models: Sequence[Mapping[str, Any]]) -> str:
     """Several models on one benchmark; from the second on with the difference to the first.
 
+    There is no difference to a model that was measured under other conditions.
+
     Args:
         models (Sequence[Mapping]): Contents of results files, see :mod:`.comparison`.
     """
@@ -127,7 +129,7 @@ def comparison_table(models: Sequence[Mapping[str, Any]]) -> str:
         cells = [heading, name, number(base)]
         for other in others:
             value = get(other['summary'])
-            known = value is not None and base is not None
+            known = None not in (value, base) and not other.get('other_conditions')
             cells += [number(value), number(value - base if known else None, signed=True)]
         return cells
 

@@ -4,17 +4,16 @@ import io
 import json
 import math
 import numbers
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmrobust.utils.files import write_text_atomically
+from mmrobust.utils.results_file import FORMAT, differences, load_results, seal
 
 from .protocols import Cell, Protocol
 from .summaries import SUMMARIES
 
-FORMAT = 1
 # Names of main metrics, the first that is there wins; otherwise the first metric of all.
 MAIN_METRICS = ('all_images_together/mIoU', 'mIoU', 'accuracy/top1', 'coco/bbox_mAP', 'mAP',
                 'mDice', 'aAcc')
@@ -70,18 +69,19 @@ class Results:
         protocol (Protocol): The protocol.
         path (str | Path): The results file, ``.../results.json``.
         model (str): What tables call the model.
-        fingerprint (dict[str, str]): Part ('weights', 'data', ...) to its digest.
+        identity (dict): All that decides the results, see :mod:`.fingerprint`.
         metric (str, optional): The metric to show. Defaults to the evaluator's main one.
     """
 
     def __init__(self, protocol: Protocol, path: str | Path, model: str,
-                 fingerprint: dict[str, str], metric: str | None = None) -> None:
+                 identity: dict[str, Any], metric: str | None = None) -> None:
         self.protocol = protocol
         self.path = Path(path)
         self.model = model
-        self.fingerprint = fingerprint
+        self.identity = identity
         self._metric = metric
         self.cells: dict[tuple[str, int], dict[str, Any]] = {}
+        self.sources: dict[tuple[str, int], str | None] = {}
 
     def resume(self) -> None:
         """Take over the finished cells of the file, if there is one.
@@ -93,20 +93,44 @@ class Results:
         if not self.path.exists():
             return
         stored = load_results(self.path)
-        stored_parts = {'benchmark': stored['benchmark'], **stored['fingerprint']}
-        own = {'benchmark': self.protocol.name, **self.fingerprint}
-        other = [part for part in own if stored_parts.get(part) != own[part]]
+        if stored['benchmark'] != self.protocol.name:
+            other = [f'the benchmark is {self.protocol.name} instead of {stored["benchmark"]}']
+        else:
+            other = differences(stored['identity'], self.identity)
         if other:
-            raise ResultsMismatchError(
-                f'{self.path} holds results of {stored["model"]} with another '
-                f'{" and another ".join(other)}: choose another output folder '
-                f'(out_dir) or remove the file.')
+            raise self._mismatch('; '.join(other))
         self.cells = {(cell['name'], cell['severity']): cell['metrics']
                       for cell in stored['cells']}
+        self.sources = {(cell['name'], cell['severity']): cell.get('source')
+                        for cell in stored['cells']}
+        if unknown := [key for key in self.cells if key not in
+                       {cell.key for cell in self.protocol.cells}]:
+            raise self._mismatch(f'it has {unknown[0][0]}, severity {unknown[0][1]}, which is '
+                                 f'none of this benchmark')
 
-    def add(self, cell: Cell, metrics: Mapping[str, Any]) -> None:
-        """Keep the metrics of a cell."""
+    def check_sources(self, sources: Mapping[tuple[str, int], str | None]) -> None:
+        """Make sure that the images of finished cells would be the same today.
+
+        Raises:
+            ResultsMismatchError: If those of a cell would be others.
+        """
+        for cell in self.protocol.cells:
+            if cell.key in self.cells and cell.key in sources and (
+                    self.sources.get(cell.key) != sources[cell.key]):
+                raise self._mismatch(
+                    f'{cell} was made of other pixels: another version of mmrobust or of a '
+                    f'library under it' if cell.corruption else
+                    f'the images of {cell} were others')
+
+    def _mismatch(self, what: str) -> ResultsMismatchError:
+        return ResultsMismatchError(
+            f'{self.path} holds results of {self.model} that do not belong to this run: {what}. '
+            f'Choose another output folder (out_dir) or remove the file.')
+
+    def add(self, cell: Cell, metrics: Mapping[str, Any], source: str | None = None) -> None:
+        """Keep the metrics of a cell, and what its images were made of."""
         self.cells[cell.key] = plain_metrics(metrics)
+        self.sources[cell.key] = source
 
     def check_metric(self) -> None:
         """Raise ValueError unless the wanted metric is among those of the cells."""
@@ -127,38 +151,20 @@ class Results:
         expected = [cell.key for cell in self.protocol.cells]
         finished = [key for key in expected if key in self.cells]
         metrics = any(self.cells.values())
-        return dict(
+        return seal(dict(
             format=FORMAT, benchmark=self.protocol.name, model=self.model,
             metric=self.metric if metrics else None,
-            finished=len(finished), expected=len(expected), fingerprint=self.fingerprint,
+            finished=len(finished), expected=len(expected), identity=self.identity,
             layout=self.protocol.layout(),
             summary=SUMMARIES[self.protocol.summary](
                 self.protocol, self.cells, self.metric) if metrics else {},
             cells=[dict(heading=self.protocol.heading(name), name=name, severity=severity,
-                        metrics=self.cells[name, severity]) for name, severity in finished])
+                        source=self.sources.get((name, severity)),
+                        metrics=self.cells[name, severity]) for name, severity in finished]))
 
     def write(self) -> None:
         """Write the file in one step."""
         write_text_atomically(self.path, json.dumps(self.as_dict(), indent=1) + '\n')
-
-
-def load_results(path: str | Path) -> dict:
-    """Read a results file.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is no results file of this version.
-    """
-    if not os.path.exists(path):
-        raise FileNotFoundError(f'no results file {path}: run the benchmark first.')
-    try:
-        content = json.loads(Path(path).read_text('utf-8'))
-        if content['format'] != FORMAT:
-            raise ValueError(f'format {content["format"]} instead of {FORMAT}')
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{path} is not a results file of this version '
-                         f'({type(error).__name__}: {error}): remove it.') from error
-    return content
 
 
 def write_csv(results: Mapping[str, Any], path: str | Path) -> None:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mmrobust.analysis.ablation import parse_grid, run_ablation, run_name
+from mmrobust.utils.results_file import seal
 
 TRAIN = '''
 import sys
@@ -18,13 +19,16 @@ if 'b.rho=0.3' in sys.argv and not (work_dir / 'second_try').exists():
 TEST = '''
 import json, sys
 from pathlib import Path
+from mmrobust.utils.results_file import seal
 work_dir = Path(sys.argv[sys.argv.index('--work-dir') + 1])
 (work_dir / 'calls').open('a').write('test ' + ' '.join(sys.argv[1:]) + '\\n')
 options = dict(a.split('=') for a in sys.argv[sys.argv.index('--cfg-options') + 1:])
 value = float(options['a.tau']) + float(options['b.rho'])
 (work_dir / 'fog').mkdir()
-(work_dir / 'fog' / 'results.json').write_text(json.dumps(dict(
-    finished=2, expected=2, summary=dict(P=value, mPC=value / 2, types=dict(fog=value)))))
+(work_dir / 'fog' / 'results.json').write_text(json.dumps(seal(dict(
+    format=2, benchmark='fog', model='m', metric='mIoU', identity={}, layout={},
+    finished=0, expected=0, cells=[],
+    summary=dict(P=value, mPC=value / 2, types=dict(fog=value))))))
 '''
 
 
@@ -84,8 +88,10 @@ def test_a_part_of_a_benchmark(tools, tmp_path):
     (folder / 'fog').mkdir(parents=True)
     (folder / 'trained').write_text('')
     (folder / 'fog' / 'results.csv').write_text('')
-    (folder / 'fog' / 'results.json').write_text(json.dumps(dict(
-        finished=1, expected=2, summary=dict(P=None, mPC=None, mPC_finished=7.))))
+    (folder / 'fog' / 'results.json').write_text(json.dumps(seal(dict(
+        format=2, benchmark='fog', model='m', metric='mIoU', identity={}, layout={},
+        finished=0, expected=2, cells=[],
+        summary=dict(P=None, mPC=None, mPC_finished=7.)))))
     table = run_ablation(tools, 'config.py', grid, 'fog', tmp_path / 'out')
     assert 'mPC of a part' in table and '7.00' in table
     assert not (folder / 'calls').exists()

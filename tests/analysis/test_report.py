@@ -12,17 +12,18 @@ from mmrobust.analysis.page import figure, page, table
 from mmrobust.analysis.report import write_report
 from mmrobust.utils.figures import new_figure, save_figure
 from mmrobust.utils.files import write_table
+from mmrobust.utils.results_file import seal
 
 
-def results(mean, finished=3):
+def results(mean, finished=3, identity=()):
     cells = [dict(heading='', name='clean', severity=0, metrics={'mIoU': 70.}),
              dict(heading='', name='fog', severity=1, metrics={'mIoU': mean + 5}),
              dict(heading='', name='fog', severity=2, metrics={'mIoU': mean - 5})]
     complete = finished == 3
-    return dict(format=1, benchmark='fog', model='config', metric='mIoU', finished=finished,
-                expected=3, fingerprint={}, layout={}, cells=cells[:finished],
+    return seal(dict(format=2, benchmark='fog', model='config', metric='mIoU', finished=finished,
+                expected=3, identity=dict(identity or {}), layout={}, cells=cells[:finished],
                 summary=dict(P=70., mPC=mean if complete else None,
-                             types=dict(fog=mean if complete else None)))
+                             types=dict(fog=mean if complete else None))))
 
 
 @pytest.fixture
@@ -62,6 +63,14 @@ def test_incomplete_is_said(work_dirs, tmp_path):
     html = (tmp_path / 'report.html').read_text()
     assert 'Incomplete' in html and '2 of 3' in html
     assert '<td data-value="14.0">14</td>' in html  # the finished cell
+
+
+def test_models_under_other_conditions_are_marked(work_dirs, tmp_path):
+    (work_dirs[0] / 'fog' / 'results.json').write_text(json.dumps(
+        results(9., identity=dict(protocol=dict(seed=1)))))
+    write_report(work_dirs, tmp_path / 'report.html')
+    html = (tmp_path / 'report.html').read_text()
+    assert html.count('Not comparable: ') == 2 and 'seed=none instead of 1' in html
 
 
 def test_unusable_input(tmp_path):

@@ -14,7 +14,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from mmrobust.evaluation import apply_benchmark
-from mmrobust.evaluation.results import load_results
+from mmrobust.utils.results_file import load_results
 
 SCRIPT = '''
 import os, signal, sys

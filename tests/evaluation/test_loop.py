@@ -100,15 +100,16 @@ def test_killed_in_a_cell_and_two_processes_give_the_same_file(
 
 def test_refuses_other_weights_and_settings(benchmark, segmenter):
     benchmark('fog', severities=1)
-    with pytest.raises(ResultsMismatchError, match='another weights: choose another output'):
+    with pytest.raises(ResultsMismatchError, match='the weights differ: others'):
         benchmark('fog', severities=1, checkpoint=None)
-    with pytest.raises(ResultsMismatchError, match='another protocol'):
+    with pytest.raises(ResultsMismatchError, match=r'the protocol differs: seed=1 instead of 0\.'):
         benchmark('fog', severities=1, seed=1)
-    with pytest.raises(ResultsMismatchError, match='another benchmark and another protocol'):
+    with pytest.raises(ResultsMismatchError, match='the benchmark is snow instead of fog'):
         benchmark('snow', severities=1)
     cfg = Config.fromfile(segmenter)
     cfg.test_dataloader.dataset.pipeline[1].scale = (32, 32)
-    with pytest.raises(ResultsMismatchError, match='another data'):
+    with pytest.raises(ResultsMismatchError, match=r'the pipeline differs: .*Resize.scale='
+                                                   r'\[32, 32\] instead of \[64, 48\]'):
         benchmark('fog', severities=1, cfg=cfg)
     cfg = Config.fromfile(segmenter)
     cfg.test_dataloader.num_workers = 1

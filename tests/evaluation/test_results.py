@@ -8,23 +8,23 @@ import torch
 
 from mmrobust.evaluation import get_protocol
 from mmrobust.evaluation.comparison import compare
-from mmrobust.evaluation.fingerprint import digest, weights_digest
+from mmrobust.evaluation.fingerprint import describe, digest, state_digest
 from mmrobust.evaluation.plots import plot_results
 from mmrobust.evaluation.report import results_table
 from mmrobust.evaluation.results import (
     Results,
     ResultsMismatchError,
-    load_results,
     main_metric,
     plain_metrics,
     write_csv,
 )
 from mmrobust.utils.files import write_atomically
+from mmrobust.utils.results_file import load_results, seal
 
 
-def filled(path, name='cityscapes-c', model='base', shift=0.0, skip=(), **fingerprint):
+def filled(path, name='cityscapes-c', model='base', shift=0.0, skip=(), **identity):
     protocol = get_protocol(name)
-    results = Results(protocol, path, model, fingerprint or dict(weights='w'))
+    results = Results(protocol, path, model, identity or dict(weights='w'))
     for cell in reversed(protocol.cells):
         if cell.key not in skip:
             results.add(cell, dict(aAcc=90.0, mIoU=80.0 - 5 * cell.severity + shift))
@@ -47,19 +47,65 @@ def test_round_trip_is_independent_of_the_order(tmp_path):
 
 def test_refuses_what_does_not_belong(tmp_path):
     path = tmp_path / 'results.json'
-    filled(path, weights='w', data='d')
-    for fingerprint, message in ((dict(weights='v', data='d'), 'another weights: choose'),
-                                 (dict(weights='v', data='e'), 'another weights and another data')):
-        with pytest.raises(ResultsMismatchError, match=message):
-            Results(get_protocol('cityscapes-c'), path, 'x', fingerprint).resume()
-    with pytest.raises(ResultsMismatchError, match='another benchmark'):
-        Results(get_protocol('fog'), path, 'x', dict(weights='w', data='d')).resume()
-    path.write_text('{"format": 1')
-    with pytest.raises(ValueError, match='is not a results file of this version'):
+    filled(path, weights=dict(digest='#1'), data={'number of samples': 4, 'names': '#1'})
+    other = dict(weights=dict(digest='#2'), data={'number of samples': 5, 'names': '#2'})
+    with pytest.raises(ResultsMismatchError, match='do not belong to this run: the weights differ: '
+                       'others; the data differ: number of samples=5 instead of 4. Choose'):
+        Results(get_protocol('cityscapes-c'), path, 'x', other).resume()
+    with pytest.raises(ResultsMismatchError, match='the benchmark is fog instead of citys'):
+        Results(get_protocol('fog'), path, 'x', other).resume()
+
+
+def test_refuses_cells_of_other_pixels(tmp_path):
+    results = Results(get_protocol('fog'), tmp_path / 'a.json', 'x', dict(weights='w'))
+    for cell in results.protocol.cells:
+        results.add(cell, dict(mIoU=1.), f'#{cell.severity}' if cell.severity else None)
+    results.write()
+    results.resume()
+    results.check_sources({(c.name, c.severity): f'#{c.severity}' if c.severity else None
+                           for c in results.protocol.cells})
+    with pytest.raises(ResultsMismatchError, match='fog, severity 2 was made of other pixels'):
+        results.check_sources({('fog', 2): '#3'})
+
+
+def edit(content, **changes):
+    return json.dumps(seal({**content, **changes}))
+
+
+def test_what_is_no_results_file_is_said_in_a_sentence(tmp_path):
+    path = tmp_path / 'results.json'
+    content = filled(path, 'fog').as_dict()
+    whole = path.read_text()
+    cell = content['cells'][1]
+    for text, message in (
+            (whole[:300], 'is damaged .* cut short or edited: run the benchmark again'),
+            ('', 'is empty'), ('[' * 100000, 'is damaged'),
+            (whole.replace('75.0', 'NaN', 1), 'NaN instead of a number'),
+            (whole.replace('75.0', '"75"', 1), "mIoU of fog is '75' instead of a number"),
+            (whole.replace('75.0', '76.0', 1), 'was changed after it was written'),
+            ('[1]', 'is no results file of a benchmark'), ('{"a": 1}', 'is no results file of a b'),
+            ('text', 'is no results file: name the results.json'),
+            (edit(content, format=1), r'another version .*format 1 instead of 2'),
+            (edit(content, cells={}), r'cells is \{\}'),
+            (edit(content, cells=[cell, cell]), '6 finished cells, 1 of them'),
+            (edit(content, cells=[dict(cell, severity='1')]), "cell 0 is .*'severity': '1'"),
+            (edit(content, cells=[dict(cell, metrics=3)]), 'the metrics of fog are 3'),
+            (edit(content, summary=dict(types=dict(fog='x'))), "fog of the summary is 'x'"),
+            (edit(content, summary={}), "the summary lacks 'types'"),
+            (edit(content, layout=dict(a=3)), "layout of 'a' is 3"),
+            (json.dumps({k: v for k, v in content.items() if k != 'metric'}),
+             "it lacks 'metric'")):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f'^{path} .*{message}') as error:
+            load_results(path)
+        assert '\n' not in str(error.value)
+    path.write_text(whole.replace('"base"', '"a better name"'))
+    assert load_results(path)['model'] == 'a better name'
+    torch.save(dict(a=1), path)
+    with pytest.raises(ValueError, match='is no results file: name'):
         load_results(path)
-    path.write_text('{"format": 0}')
-    with pytest.raises(ValueError, match='format 0 instead of 1'):
-        load_results(path)
+    with pytest.raises(ValueError, match='is a folder: name the results.json'):
+        load_results(tmp_path)
     with pytest.raises(FileNotFoundError, match='no results file .*gone.json'):
         load_results(tmp_path / 'gone.json')
 
@@ -121,6 +167,25 @@ def test_comparison(tmp_path):
         compare([paths[0], tmp_path / 'fog.json'])
 
 
+def test_models_under_other_conditions_are_marked(tmp_path):
+    settings = dict(protocol=dict(channel_order='bgr'), weights=1)
+    paths = [tmp_path / name / 'results.json' for name in 'abcd']
+    filled(paths[0], 'fog', 'A', **settings)
+    filled(paths[1], 'fog', 'B', shift=1, **{**settings, 'weights': 2})
+    filled(paths[2], 'fog', 'C', **{**settings, 'protocol': dict(channel_order='rgb')})
+    other = filled(paths[3], 'fog', 'D', **settings)
+    other.sources['fog', 3] = '#other'
+    other.write()
+    table = compare(paths, tmp_path / 'out')
+    rows = {line.split()[0]: line.split()[1:] for line in table.splitlines() if line.strip()}
+    assert rows['mPC'] == ['65.00', '66.00', '+1.00', '65.00', '-', '65.00', '-']
+    assert ('NOT COMPARABLE: C was measured under other conditions than A: the protocol differs: '
+            'channel_order=rgb instead of bgr.') in table
+    assert 'D was measured under other conditions than A: the images of fog were not' in table
+    assert 'than A: ' in table and 'COMPARABLE: B' not in table
+    assert 'not comparable,,,the protocol' in (tmp_path / 'out/comparison.csv').read_text()
+
+
 def test_metrics_become_plain_numbers():
     metrics = dict(a=np.float32(59.31), b=torch.tensor(0.5), c=np.nan, d='text', e=np.int64(3),
                    f=np.array([1.0, np.inf]))
@@ -155,14 +220,19 @@ def test_failed_write_leaves_the_old_file(tmp_path):
 
 
 def test_digests():
-    assert digest(dict(a=1, b=[dict(c=2)])) == digest(dict(b=({'c': 2},), a=1))
+    assert digest(dict(a=1, b=[dict(c=2)])) == digest(dict(b=[{'c': 2}], a=1))
     assert digest(dict(a=1)) != digest(dict(a=2))
-    assert digest(dict(a=1, init_cfg=dict(checkpoint='x'))) == digest(dict(a=1))
-    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)).bfloat16()
-    before = weights_digest(model)
-    assert weights_digest(torch.nn.DataParallel(model)) == before
+    assert describe(dict(a=1, init_cfg=dict(checkpoint='x'))) == dict(a=1)
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    before = state_digest(model)
+    assert state_digest(torch.nn.DataParallel(model)) == before
     model[1].running_mean += 1
-    assert weights_digest(model) != before
+    assert (changed := state_digest(model)) != before
+    assert state_digest(model.double()) != changed
+    model.register_buffer('mean', torch.ones(3), persistent=False)
+    unsaved = state_digest(model)
+    model.mean += 1
+    assert state_digest(model) != unsaved
 
 
 def test_a_metric_that_is_not_there_costs_no_cell(tmp_path):
