@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mmrobust.corruptions.signature import signature
 from mmrobust.datasets.transforms.corrupt import relative_path
 from mmrobust.utils.results_file import flatten
 
@@ -97,8 +98,9 @@ def _array(value: Any) -> Any:
     else:
         small = value.size <= SMALL
         data = np.ascontiguousarray(value).tobytes()
-    if small:
-        return describe(value.tolist())
+    if small:  # seven digits are what float32 holds
+        return [float(f'{item:.7g}') if isinstance(item, float) and math.isfinite(item) else
+                describe(item) for item in value.reshape(-1).tolist()]
     return digest(f'{value.dtype} {tuple(value.shape)} '.encode() + data)
 
 
@@ -238,7 +240,6 @@ def source(cell: Cell, dataset: Any = None) -> str | None:
         dataset: The data set built for it, or whose images have a ready-made copy.
     """
     if cell.corruption:
-        from mmrobust.corruptions import signature
         return '#' + signature(cell.corruption['name'], cell.corruption['severity'],
                                cell.corruption.get('family', 'imagenet'))
     if cell.dataset is not None:
