@@ -58,6 +58,7 @@ ON_DEMAND: dict[str, dict[str, str]] = {
     'HOOKS': {
         'AttentionStatisticsHook': 'mmrobust.analysis.training_hook',
         'CheckDataHook': 'mmrobust.datasets.validation',
+        'CheckLabelsHook': 'mmrobust.datasets.labels',
         'CheckWeightsHook': 'mmrobust.engine.weights_hook',
         'SafeCheckpointHook': 'mmrobust.engine.checkpoint_hook',
         'SaveOnStopHook': 'mmrobust.engine.stop_hook',

@@ -23,9 +23,9 @@ MEAN, ALL = 'mean_of_conditions', 'all_images_together'
 class ACDCMetric(IoUMetric):
     """mIoU of every condition, their mean, and one mIoU over all images together.
 
-    The published average is the last one, ``all_images_together/mIoU``: intersections and unions
-    are summed over the images of the four conditions. ``mean_of_conditions/mIoU`` is another
-    number.
+    The tables of papers hold the mean, ``mean_of_conditions/mIoU``; the evaluation server's figure
+    is ``all_images_together/mIoU``, for which intersections and unions are summed over the images
+    of the four conditions. The two differ, by a point or more.
 
     Args:
         submission_dir (str, optional): Do not score (the test split has no labels) but write the

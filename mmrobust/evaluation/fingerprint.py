@@ -33,12 +33,13 @@ IRRELEVANT = {
     'init_cfg', 'pretrained', 'work_dir', 'output_dir', 'submission_dir', 'out_file_path',
     'collect_device', 'collect_dir', 'lazy_init', 'serialize_data', 'persistent_workers',
     'backend_args', 'file_client_args', 'file_client', 'file_backend', 'meta_keys', 'results',
-    'train_cfg', 'logger', 'data_root', 'data_prefix', 'ann_file', 'root', 'dataset_meta',
+    'train_cfg', 'logger', 'data_root', 'data_prefix', 'ann_file', 'root', '_dataset_meta',
+    'dataset_meta',
     'process_group'}
 _INTERNAL = {*vars(nn.Module()), '_is_init', '_params_init_info', '_device', '_non_blocking'}
 # of a host library or below it; a version of these is the user's environment, not his code
-_LIBRARIES = {'builtins', 'torch', 'torchvision', 'timm', 'mmcv', 'mmengine', 'mmseg', 'mmpretrain',
-              'mmdet', 'mmrobust', 'numpy', 'functools', 'collections'}
+_LIBRARIES = {*sys.stdlib_module_names, 'torch', 'torchvision', 'timm', 'mmcv', 'mmengine', 'mmseg',
+              'mmpretrain', 'mmdet', 'mmrobust', 'numpy'}
 # normalisation over processes is the ordinary one in a test
 _SAME = {'SyncBatchNorm': 'BatchNorm2d', '_BatchNormXd': 'BatchNorm2d', 'MMSyncBN': 'BatchNorm2d'}
 SMALL = 16
@@ -111,8 +112,8 @@ def state_digest(model: nn.Module) -> str:
     tensors = {**model.state_dict(), **dict(model.named_parameters()),
                **dict(model.named_buffers())}
     for name, tensor in sorted(tensors.items()):
-        if not isinstance(tensor, torch.Tensor):
-            continue
+        if not isinstance(tensor, torch.Tensor) or 'data_preprocessor' in name.split('.'):
+            continue  # the preprocessor is described in words
         state.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
         data = tensor.detach().cpu().contiguous().reshape(-1)
         state.update(data.view(torch.uint8).numpy())

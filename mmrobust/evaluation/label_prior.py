@@ -5,13 +5,23 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from mmrobust.datasets.labels import check_label_map
 from mmrobust.datasets.pipeline import name_files
 
 
-def _labels(dataset: Any, size: tuple[int, int] | None):
+
+def _labels(dataset: Any, size: tuple[int, int] | None, num_classes: int, ignore_index: int):
     """Label maps (H, W) of a built segmentation data set, resized to (width, height)."""
     for index in range(len(dataset)):
-        sample = dataset[index]['data_samples'].gt_sem_seg.data[0].numpy().astype(np.uint8)
+        labels = dataset[index]['data_samples']
+        info = dataset.get_data_info(index) if hasattr(dataset, 'get_data_info') else {}
+        name = info.get('seg_map_path', f'of sample {index}')
+        if 'gt_sem_seg' not in labels:
+            raise ValueError(f'{type(dataset).__name__} has no label map of sample {index}: '
+                             f'check data_prefix and seg_map_suffix.')
+        labels = labels.gt_sem_seg.data
+        check_label_map(labels, name, num_classes, frozenset([ignore_index]))
+        sample = labels.squeeze(0).numpy().astype(np.uint8)
         if size is not None and sample.shape[::-1] != size:
             sample = cv2.resize(sample, size, interpolation=cv2.INTER_NEAREST)
         yield sample
@@ -34,15 +44,17 @@ def label_prior_miou(train: Any, val: Any, num_classes: int, ignore_index: int =
     """
     for dataset in (train, val):
         name_files(dataset)
-    first = next(_labels(val, None))
+    first = next(_labels(val, None, num_classes, ignore_index))
     size = first.shape[::-1]
     counts = np.zeros((num_classes, *first.shape), dtype=np.int32)
-    for label in tqdm(_labels(train, size), total=len(train), desc='label frequencies'):
+    for label in tqdm(_labels(train, size, num_classes, ignore_index), total=len(train),
+                      desc='label frequencies'):
         for cls in np.unique(label[label != ignore_index]):
             counts[cls] += label == cls
     prior = counts.argmax(0)
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
-    for label in tqdm(_labels(val, size), total=len(val), desc='comparison'):
+    for label in tqdm(_labels(val, size, num_classes, ignore_index), total=len(val),
+                      desc='comparison'):
         known = label != ignore_index
         pairs = label[known].astype(np.int64) * num_classes + prior[known]
         confusion += np.bincount(pairs, minlength=num_classes ** 2).reshape(confusion.shape)

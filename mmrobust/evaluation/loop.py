@@ -13,6 +13,7 @@ from mmengine.registry import DATASETS, LOOPS, TASK_UTILS
 from mmengine.runner import Runner, TestLoop
 from torch.utils.data import DataLoader
 
+from mmrobust.datasets.labels import check_batch
 from mmrobust.datasets.validation import missing_data
 from mmrobust.utils.files import write_table
 from mmrobust.utils.lock import locked
@@ -22,6 +23,7 @@ from .fingerprint import identity, source
 from .pictures import PredictionPictures
 from .pipelines import PipelineSwitch
 from .plots import plot_results
+from .preflight import Preflight
 from .progress import Progress, quiet_console
 from .protocols import Cell, get_protocol
 from .report import number, results_table
@@ -61,7 +63,8 @@ class CorruptionTestLoop(TestLoop):
         FileNotFoundError: If the ready-made images of a cell are missing.
         ResultsMismatchError: If the results file belongs to other weights or settings.
 
-    An attack that cannot work on the model or its data says so before the first cell.
+    What does not fit (data, model, metrics, attacks) is said before the first cell, see
+    :mod:`.preflight`.
     """
 
     def __init__(self,
@@ -119,7 +122,7 @@ class CorruptionTestLoop(TestLoop):
         self.runner.logger.info(
             f'{self.protocol.name}: {finished} of {len(self.protocol.selected)} cells are '
             f'finished, results in {self.out_dir}')
-        self._try_attacks(todo)
+        Preflight(self).check(todo)
         self._progress = Progress(self.runner.logger, len(todo))
         for cell in todo:
             self._enter(cell)
@@ -139,6 +142,7 @@ class CorruptionTestLoop(TestLoop):
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """One batch, attacked first where the cell says so."""
+        check_batch(self.runner.model, data_batch, self.evaluator.metrics)
         if self._attack is not None:
             model = getattr(self.runner.model, 'module', self.runner.model)
             data_batch = self._attack(model, data_batch)
@@ -180,19 +184,6 @@ class CorruptionTestLoop(TestLoop):
         self._attack = self._attacks.get(cell.key)
         if self._pictures is not None:
             self._pictures.enter(cell)
-
-    def _try_attacks(self, cells: list[Cell]) -> None:
-        """Take one step of each attack on one image."""
-        cells = [cell for cell in cells if cell.key in self._attacks]
-        if not cells:
-            return
-        model = getattr(self.runner.model, 'module', self.runner.model).eval()
-        self._enter(cells[0])
-        batch = self.dataloader.collate_fn([self.dataloader.dataset[0]])
-        for cell in cells:
-            attack = copy.copy(self._attacks[cell.key])
-            attack.steps = 1  # for those that have any
-            attack(model, batch)
 
     def _open_results(self) -> Results:
         """The same results, or the same error, on every rank."""

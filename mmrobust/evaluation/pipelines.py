@@ -5,16 +5,20 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from mmcv.transforms import TRANSFORMS
+from mmcv.transforms import TRANSFORMS, Resize
 
 from mmrobust.datasets.pipeline import name_files
 from mmrobust.datasets.transforms.corrupt import Corrupt, relative_path
 from mmrobust.datasets.transforms.read_image import ReadImage, find_corrupted
 
-from .protocols import Cell
+from .delivery import Delivery, delivery
+from .protocols import CLEAN, Cell
 
 LOADING = re.compile(r'Load\w*Image')
 RESIZING = ('Resize', 'ResizeEdge', 'CenterCrop', 'EfficientNetCenterCrop', 'Pad')
+PREPARED = (224, 224)
+# below it, an image that is enlarged to 224 is no photograph any more
+SMALLEST_PHOTOGRAPH = 64
 NESTED = ('transforms', 'subroutines')  # attributes in which wrappers keep their transforms
 
 
@@ -89,6 +93,7 @@ class PipelineSwitch:
     def __init__(self, dataset: Any) -> None:
         name_files(dataset)
         self._leaves = [(leaf, list(leaf.pipeline.transforms)) for leaf in leaf_datasets(dataset)]
+        self._known: dict[tuple, Any] = {}
 
     def switch(self, cell: Cell) -> None:
         """Make the data set read what the cell asks for.
@@ -99,33 +104,69 @@ class PipelineSwitch:
         for leaf, transforms in self._leaves:
             leaf.pipeline.transforms = self._edited(cell, leaf, transforms)
 
-    @staticmethod
-    def _edited(cell: Cell, leaf: Any, transforms: list) -> list:
+    def _edited(self, cell: Cell, leaf: Any, transforms: list) -> list:
         root = image_root(leaf)
-        inserted = [TRANSFORMS.build(copy.deepcopy(cfg)) for cfg in cell.prepare]
-        if cell.prepare:
+        own = self._own_size(leaf, transforms) if cell.prepare else None
+        prepare = () if cell.name == CLEAN and own is None else cell.prepare
+        inserted = [TRANSFORMS.build(copy.deepcopy(cfg)) for cfg in prepare]
+        if prepare:
             transforms = [t for t in transforms if type(t).__name__ not in RESIZING]
-        if cell.corruption:
-            inserted.append(Corrupt(root=root, **cell.corruption))
+        resized = []
+        if prepare and own is not None:
+            shrinks = own[0] < PREPARED[0]
+            resized = [Resize(scale=own[::-1], interpolation='area' if shrinks else 'bicubic')]
 
         def edit(loading: Any) -> list:
-            return [ReadImage(loading, root, cell_folder(cell)), *inserted]
+            return [ReadImage(loading, root, cell_folder(cell), cell.size), *inserted,
+                    *self._corruption(cell, leaf, loading), *resized]
 
         edited, found = replace_loading(transforms, edit)
         if found:
             return edited
+        if 'img' not in leaf.get_data_info(0) and (
+                at := _loading_step(leaf, transforms)) is not None:
+            return transforms[:at] + edit(transforms[at]) + transforms[at + 1:]
         if cell.corrupted_root:
             raise ValueError(f'{type(leaf).__name__} reads no image files that ready-made images '
                              f'could replace: leave out their folder to corrupt on the fly.')
-        if not inserted:
+        if not inserted and not cell.corruption:
             return transforms
         if 'img' not in leaf.get_data_info(0):
             raise ValueError(f'nothing in the test pipeline of {type(leaf).__name__} loads an '
                              f'image that could be corrupted: begin it with LoadImageFromFile.')
-        if cell.corruption:
-            # data sets of decoded images, such as MMPretrain's CIFAR10, hold RGB
-            inserted[-1].image_order = 'rgb'
-        return inserted + transforms
+        return inserted + self._corruption(cell, leaf, None) + resized + transforms
+
+    def _corruption(self, cell: Cell, leaf: Any, loading: Any) -> list:
+        """The corruption of a cell, for images as the data set delivers them."""
+        if not cell.corruption:
+            return []
+        key = id(leaf), id(loading)
+        if key not in self._known:
+            self._known[key] = delivery(leaf, loading)
+        found: Delivery = self._known[key]
+        if cell.prepare and found.side < SMALLEST_PHOTOGRAPH:
+            raise ValueError(
+                f'the images of {type(leaf).__name__} are {found.side:g} pixels wide or high, too '
+                f'small for the severities of ImageNet-C: take cifar10-c or cifar100-c for images '
+                f'of 32 x 32, or a group such as benchmark.')
+        return [Corrupt(root=image_root(leaf), image_order=found.order, peak=found.peak,
+                        **cell.corruption)]
+
+    def _own_size(self, leaf: Any, transforms: list) -> tuple[int, int] | None:
+        """What the config's pipeline ends with, if that is one size and another than 224 x 224."""
+        key = id(leaf), 'size'
+        if key not in self._known:
+            sizes = set()
+            for index in sorted({0, len(leaf) // 2, len(leaf) - 1}):
+                results = leaf.get_data_info(index)
+                for transform in transforms:
+                    results = transform(results)
+                image = results.get('inputs', results.get('img'))
+                # (C, H, W) of a tensor, (H, W, C) of an image; views of one are of one size
+                image = image[0] if isinstance(image, (list, tuple)) else image
+                sizes.add(tuple(image.shape[-2:] if 'inputs' in results else image.shape[:2]))
+            self._known[key] = (sizes.pop() if len(sizes) == 1 and sizes != {PREPARED} else None)
+        return self._known[key]
 
     def check_folders(self, cells: Iterable[Cell]) -> None:
         """Make sure that the ready-made images of all cells are there.
@@ -146,3 +187,18 @@ class PipelineSwitch:
                     path = leaf.get_data_info(index).get('img_path')
                     if path:
                         find_corrupted(folder, relative_path(path, image_root(leaf)))
+
+
+def _loading_step(dataset: Any, transforms: list) -> int | None:
+    """Place of the step after which there is an image; None if there is no such step."""
+    results = dataset.get_data_info(0)
+    for place, transform in enumerate(transforms):
+        try:
+            results = transform(results)
+        except Exception:  # it needs an image already
+            return None
+        if not isinstance(results, dict):
+            return None
+        if 'img' in results:
+            return place
+    return None

@@ -36,7 +36,7 @@ def headline(results: Mapping[str, Any]) -> str:
         numbers.append(f'rPC {100 * summary["rPC"]:.1f} %')
     numbers += [f'{name.replace("_", " ")} {number(value)}' for name, value in summary.items()
                 if isinstance(value, float) and name not in ('P', 'mPC', 'rPC', 'mPC_finished')]
-    text = ', '.join(numbers)
+    text = '; '.join(filter(None, [', '.join(numbers), *summary.get('notes', ())]))
     if results['finished'] < results['expected']:
         text += (f'{"; " if text else ""}INCOMPLETE: {results["finished"]} of '
                  f'{results["expected"]} cells')

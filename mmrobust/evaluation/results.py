@@ -12,7 +12,7 @@ from mmrobust.utils.files import write_text_atomically
 from mmrobust.utils.results_file import FORMAT, differences, load_results, seal
 
 from .protocols import Cell, Protocol
-from .summaries import SUMMARIES
+from .summaries import SUMMARIES, for_classes
 
 # Names of main metrics, the first that is there wins; otherwise the first metric of all.
 MAIN_METRICS = ('all_images_together/mIoU', 'mIoU', 'accuracy/top1', 'coco/bbox_mAP', 'mAP',
@@ -82,6 +82,7 @@ class Results:
         self._metric = metric
         self.cells: dict[tuple[str, int], dict[str, Any]] = {}
         self.sources: dict[tuple[str, int], str | None] = {}
+        self._stored_model = model
 
     def resume(self) -> None:
         """Take over the finished cells of the file, if there is one.
@@ -93,6 +94,7 @@ class Results:
         if not self.path.exists():
             return
         stored = load_results(self.path)
+        self._stored_model = stored['model']
         if stored['benchmark'] != self.protocol.name:
             other = [f'the benchmark is {self.protocol.name} instead of {stored["benchmark"]}']
         else:
@@ -124,8 +126,8 @@ class Results:
 
     def _mismatch(self, what: str) -> ResultsMismatchError:
         return ResultsMismatchError(
-            f'{self.path} holds results of {self.model} that do not belong to this run: {what}. '
-            f'Choose another output folder (out_dir) or remove the file.')
+            f'{self.path} holds results of {self._stored_model} that do not belong to this '
+            f'run: {what}. Choose another output folder (out_dir) or remove the file.')
 
     def add(self, cell: Cell, metrics: Mapping[str, Any], source: str | None = None) -> None:
         """Keep the metrics of a cell, and what its images were made of."""
@@ -156,8 +158,9 @@ class Results:
             metric=self.metric if metrics else None,
             finished=len(finished), expected=len(expected), identity=self.identity,
             layout=self.protocol.layout(),
-            summary=SUMMARIES[self.protocol.summary](
-                self.protocol, self.cells, self.metric) if metrics else {},
+            summary=for_classes(SUMMARIES[self.protocol.summary](
+                self.protocol, self.cells, self.metric),
+                self.identity.get('data', {}).get('classes')) if metrics else {},
             cells=[dict(heading=self.protocol.heading(name), name=name, severity=severity,
                         source=self.sources.get((name, severity)),
                         metrics=self.cells[name, severity]) for name, severity in finished]))

@@ -11,6 +11,9 @@ from .draws import spread
 from .metrics.corruption_error import ALEXNET_ERROR, corruption_error
 from .protocols import CLEAN, Protocol
 
+IMAGENET_CLASSES = 1000
+AS_IN_PAPERS = "mean of the four conditions (papers' tables)"
+AS_THE_SERVER = 'all images together (evaluation server)'
 RAW_FLIP_PROBABILITY = 'mean flip probability (raw, no baseline given)'
 Cells = Mapping[tuple[str, int], Mapping[str, float | None]]
 """(name, severity) of each finished cell to its metrics."""
@@ -49,10 +52,35 @@ def corruption(protocol: Protocol, cells: Cells, metric: str) -> dict:
                   for heading, names in protocol.headings.items()})
 
 
+def _top1(cells: Cells, metric: str) -> str | None:
+    """The name of the top-1 accuracy among the metrics of the finished cells."""
+    names = [metric, *(name for metrics in cells.values() for name in metrics)]
+    return next((name for name in names if name.rpartition('/')[2] == 'top1'), None)
+
+
+def _without_top1(total: str, cells: Cells) -> str:
+    there = ', '.join(dict.fromkeys(name for metrics in cells.values() for name in metrics))
+    return (f'no {total}: it is made of top-1 accuracies, the evaluator reports {there}; add '
+            f"dict(type='Accuracy', topk=(1, 5))")
+
+
+def for_classes(summary: dict, classes: int | None) -> dict:
+    """A summary without what is relative to AlexNet, where the classes are not ImageNet's."""
+    if 'corruption_errors' not in summary or classes in (None, IMAGENET_CLASSES):
+        return summary
+    left = {key: value for key, value in summary.items()
+            if key != 'corruption_errors' and not key.startswith('mCE')}
+    return {**left, 'notes': [
+        f"no mCE: it is relative to AlexNet's errors on ImageNet's {IMAGENET_CLASSES} classes, "
+        f'the data set has {classes}']}
+
+
 def mean_error(protocol: Protocol, cells: Cells, metric: str) -> dict:
     """The same with the mean error 100 - mPC, in percent, that CIFAR-10-C reports."""
     summary = corruption(protocol, cells, metric)
-    mean = summary['mPC']
+    if (top1 := _top1(cells, metric)) is None:
+        return {**summary, 'notes': [_without_top1('mean error', cells)]}
+    mean = corruption(protocol, cells, top1)['mPC']
     return {**summary, 'mean_error': None if mean is None else 100 - mean}
 
 
@@ -63,8 +91,11 @@ def corruption_errors(protocol: Protocol, cells: Cells, metric: str) -> dict:
     were trained with noise (the AFAT paper's "IN-C without noise").
     """
     summary = corruption(protocol, cells, metric)
-    errors = {name: None if summary['types'].get(name) is None
-              else corruption_error(name, [100 - cells[name, s][metric] for s in range(1, 6)])
+    if (top1 := _top1(cells, metric)) is None:
+        return {**summary, 'notes': [_without_top1('mCE', cells)]}
+    means = corruption(protocol, cells, top1)['types']
+    errors = {name: None if means.get(name) is None
+              else corruption_error(name, [100 - cells[name, s][top1] for s in range(1, 6)])
               for name in ALEXNET_ERROR}
     noise = protocol.headings.get('noise', ())
     quiet = [error for name, error in errors.items() if name not in noise]
@@ -90,6 +121,14 @@ def plain(protocol: Protocol, cells: Cells, metric: str) -> dict:
             types[cell.name] = cells.get(cell.key, {}).get(metric)
     clean = cells.get((CLEAN, 0), {}).get(metric)
     return dict(types=types) if clean is None else dict(P=clean, types=types)
+
+
+def conditions(protocol: Protocol, cells: Cells, metric: str) -> dict:
+    """Each condition of ACDC, and both means that go by its name."""
+    summary = plain(protocol, cells, metric)
+    values = summary['types']
+    return {**summary, AS_IN_PAPERS: values.get('mean_of_conditions'),
+            AS_THE_SERVER: values.get('all_images_together')}
 
 
 def every_metric(protocol: Protocol, cells: Cells, metric: str) -> dict:
@@ -125,12 +164,13 @@ def robustness(protocol: Protocol, cells: Cells, metric: str) -> dict:
         'imagenet-sketch': ('ImageNet-Sketch top-1', single('imagenet-sketch', 'accuracy/top1')),
     }
     there = {cell.name.split('/')[0] for cell in protocol.cells}
-    types = {'ImageNet-C mCE': corruption_errors(protocol, cells, metric)['mCE'],
+    types = {'ImageNet-C mCE': corruption_errors(protocol, cells, metric).get('mCE'),
              **dict(column for name, column in columns.items() if name in there)}
     return dict(P=single(CLEAN, metric), types=types, label='')
 
 
 SUMMARIES: dict[str, Callable[[Protocol, Cells, str], dict]] = dict(
     corruption=corruption, corruption_error=corruption_errors, mean_error=mean_error, plain=plain,
-    every_metric=every_metric, flip_rate=flip_rate, robustness=robustness, spread=spread)
+    every_metric=every_metric, flip_rate=flip_rate, robustness=robustness, spread=spread,
+    conditions=conditions)
 """Name in :attr:`Protocol.summary` to the function that makes it."""

@@ -113,8 +113,9 @@ def test_prepared_images_lose_the_own_resizing(root):
     switch = PipelineSwitch(dataset)
     switch.switch(cell)
     assert [type(t).__name__ for t in dataset.pipeline.transforms] == [
-        'ReadImage', 'Resize', 'CenterCrop', 'Corrupt']
-    assert dataset[0]['img'].shape == (36, 36, 3)
+        'ReadImage', 'Resize', 'CenterCrop', 'Corrupt', 'Resize']
+    # corrupted at 36 x 36, then brought to the size that the own pipeline ends with
+    assert dataset[0]['img'].shape == (200, 200, 3)
     switch.switch(CLEAN)
     assert dataset[0]['img'].shape == (200, 200, 3)
 

@@ -23,7 +23,8 @@ def test_classification_protocols():
     assert set(types(imagenet)) == {'clean', *GROUPS['benchmark']}
     assert [step['type'] for step in imagenet.cells[1].prepare] == [
         'mmpretrain.ResizeEdge', 'mmpretrain.CenterCrop']
-    assert not imagenet.cells[0].prepare
+    # used where the model takes another size, so that clean and corrupted images compare
+    assert imagenet.cells[0].prepare == imagenet.cells[1].prepare
     extra = get_protocol('imagenet-c-extra')
     assert set(types(extra)) == {'clean', *GROUPS['holdout']} and len(extra.cells) == 21
     cifar = get_protocol('cifar10-c')

@@ -6,11 +6,12 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
-from mmrobust.corruptions import NAMES, corrupt
+from mmrobust.corruptions import NAMES, corrupt, recompress
 from mmrobust.corruptions.seeding import image_seed
 from mmrobust.corruptions.severities import SEVERITIES
 
 CHANNEL_ORDERS = ('rgb', 'bgr')
+CIFAR_SIZE = (32, 32)
 
 
 def relative_path(path: str, root: str | None) -> str:
@@ -25,6 +26,30 @@ def relative_path(path: str, root: str | None) -> str:
     elif osp.isabs(path) or root is None:
         path = osp.join(*PurePath(path).parts[-2:])
     return PurePath(path).as_posix()
+
+
+def to_grey_levels(image: np.ndarray, peak: float) -> np.ndarray:
+    """An image as uint8, of which white is ``peak``.
+
+    Raises:
+        ValueError: If it holds values outside 0 to ``peak``.
+    """
+    if image.dtype == np.uint8 and peak == 255:
+        return image
+    if image.dtype.kind not in 'uif':
+        raise ValueError(f'it is {image.dtype}: give integers or floats')
+    low, high = float(image.min()), float(image.max())
+    if not (low >= -0.01 * peak and high <= 1.01 * peak):
+        raise ValueError(f'it holds {image.dtype} values from {low:g} to {high:g} where 0 is black '
+                         f'and {peak:g} is white')
+    return np.clip(np.rint(image * (255 / peak)), 0, 255).astype(np.uint8)
+
+
+def from_grey_levels(levels: np.ndarray, dtype: np.dtype, peak: float) -> np.ndarray:
+    """The inverse of :func:`to_grey_levels`: exact for integers whose white is 255 or 65535."""
+    if dtype == np.uint8 and peak == 255:
+        return levels
+    return (levels.astype(np.float64) * (peak / 255)).astype(dtype)
 
 
 @TRANSFORMS.register_module(force=True)
@@ -45,15 +70,21 @@ class Corrupt(BaseTransform):
         family (str): Severity table, 'imagenet' or 'cifar'.
         root (str, optional): Folder of the images. Defaults to the folder above each image's.
         image_order (str): Order of the channels of ``img``; loading transforms give 'bgr'.
+        peak (float, optional): The value of white in ``img``. Defaults to 65535 for uint16 and 255
+            otherwise; floats from 0 to 1 need ``peak=1``. The image is corrupted in 256 grey levels
+            and comes back in its own type and range.
+        jpeg_quality (int, optional): Let the corrupted image go through JPEG at this quality, as
+            the published files of ImageNet-C did at 85.
 
     Raises:
         ValueError: If the type, severity, family or an order is unknown, or the image has neither
-            one nor three channels.
+            one nor three channels, values beyond white, or another size than the family is for.
     """
 
     def __init__(self, name: str, severity: int, seed: int = 0, channel_order: str = 'rgb',
                  family: str = 'imagenet', root: str | None = None,
-                 image_order: str = 'bgr') -> None:
+                 image_order: str = 'bgr', peak: float | None = None,
+                 jpeg_quality: int | None = None) -> None:
         if name not in NAMES:
             raise ValueError(f'unknown corruption {name!r}: known are {", ".join(NAMES)}.')
         if severity not in range(1, 6):
@@ -71,6 +102,8 @@ class Corrupt(BaseTransform):
         self.family = family
         self.root = root
         self.image_order = image_order
+        self.peak = peak
+        self.jpeg_quality = jpeg_quality
 
     def identity(self, results: dict) -> str:
         """What tells this image from the others of its data set."""
@@ -83,19 +116,34 @@ class Corrupt(BaseTransform):
         if image.ndim == 3 and image.shape[-1] not in (1, 3):
             raise ValueError(f'{self.name} needs a grey or a three-channel image, but '
                              f'{self.identity(results)} has shape {image.shape}.')
-        flip = image.ndim == 3 and self.channel_order != self.image_order
-        dtype = image.dtype
-        if dtype != np.uint8:
-            image = np.clip(np.round(image), 0, 255).astype(np.uint8)
-        if flip:
-            image = np.ascontiguousarray(image[..., ::-1])
-        image = corrupt(
-            image, self.name, self.severity, family=self.family,
-            seed=image_seed(self.identity(results), self.name, self.severity, self.seed))
-        if flip:
-            image = np.ascontiguousarray(image[..., ::-1])
-        results['img'] = image.astype(dtype, copy=False)
+        try:
+            results['img'] = self._corrupted(image, self.identity(results))
+        except ValueError as error:
+            raise ValueError(f'{results.get("img_path") or self.identity(results)} cannot be '
+                             f'corrupted by {self.name}: {error}') from error
         return results
+
+    def _corrupted(self, image: np.ndarray, identity: str) -> np.ndarray:
+        if self.family == 'cifar' and image.shape[:2] != CIFAR_SIZE:
+            raise ValueError(
+                f"the severities of the family 'cifar' are for images of 32 x 32, not "
+                f"{image.shape[1]} x {image.shape[0]}: give images of 32 x 32 (not ones that the "
+                f"pipeline resizes later), or take a benchmark with family='imagenet'")
+        coloured = image.ndim == 3 and image.shape[-1] == 3
+        peak = self.peak or (65535 if image.dtype == np.uint16 else 255)
+        levels = to_grey_levels(image, peak)
+        if flip := coloured and self.channel_order != self.image_order:
+            levels = np.ascontiguousarray(levels[..., ::-1])
+        levels = corrupt(levels, self.name, self.severity, family=self.family,
+                         seed=image_seed(identity, self.name, self.severity, self.seed))
+        if self.jpeg_quality is not None:
+            swap = coloured and self.channel_order == 'bgr'  # JPEG tells red from blue
+            levels = recompress(np.ascontiguousarray(levels[..., ::-1]) if swap else levels,
+                                self.jpeg_quality)
+            levels = levels[..., ::-1] if swap else levels
+        if flip:
+            levels = levels[..., ::-1]
+        return from_grey_levels(np.ascontiguousarray(levels), image.dtype, peak)
 
     def __repr__(self) -> str:
         settings = ', '.join(f'{key}={value!r}' for key, value in vars(self).items())

@@ -4,10 +4,14 @@ import os.path as osp
 from collections.abc import Callable
 from functools import lru_cache
 
+import numpy as np
+from PIL import Image
+
 from mmrobust.datasets.images import ImageDecodeError, load_named, shown
 
 from .corrupt import relative_path
 
+ORIENTATION = 0x0112  # of EXIF; above 4 width and height change places
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.JPEG', '.JPG', '.PNG')
 
 
@@ -40,14 +44,18 @@ class ReadImage:
         load (Callable): The pipeline's own loading transform.
         root (str): Folder of the original images.
         folder (str, optional): Folder that holds the same relative paths.
+        size (tuple[int, int], optional): Height and width that the images in ``folder`` must
+            have. Defaults to those of the original.
 
     Raises:
         FileNotFoundError: If the file is not there.
         ImageDecodeError: If it is damaged or cannot be decoded.
+        ValueError: If an image of ``folder`` has another size.
     """
 
     def __init__(self, load: Callable, root: str | None = None,
-                 folder: str | None = None) -> None:
+                 folder: str | None = None, size: tuple[int, int] | None = None) -> None:
+        self.size = size
         self.load = load
         self.root = root
         self.folder = folder
@@ -62,8 +70,23 @@ class ReadImage:
         if loaded is None:
             raise ImageDecodeError(f'image {shown(path)} cannot be decoded: replace the file.')
         if self.folder:
+            self._check_size(loaded['img'], path, original)
             loaded['img_path'] = original
         return loaded
+
+    def _check_size(self, image: np.ndarray, path: str, original: str) -> None:
+        there, wanted, what = image.shape[:2], self.size, 'this benchmark needs'
+        if wanted is None and osp.isfile(original):
+            with Image.open(original) as header:
+                wanted = header.size[::-1]
+                if there == header.size and header.getexif().get(ORIENTATION, 1) > 4:
+                    return  # the copy was made of the upright image
+            what = f'the image that it was made of, {shown(original)}, has'
+        if wanted is not None and there != tuple(wanted):
+            raise ValueError(
+                f'the ready-made image {shown(path)} is {there[1]} x {there[0]} pixels, {what} '
+                f'{wanted[1]} x {wanted[0]}: make the corrupted copy of the images of this data '
+                f'set, or leave out its folder to corrupt on the fly.')
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self.load!r}, folder={self.folder!r})'

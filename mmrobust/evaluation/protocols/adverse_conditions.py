@@ -18,10 +18,10 @@ def acdc(name: str, data_root: str = 'data/acdc', split: str = 'val',
     evaluator = dict(type='ACDCMetric')
     if split != 'test':
         return Protocol(name, (Cell(name, dataset=dataset, evaluator=evaluator),),
-                        summary='plain')
+                        summary='conditions', task='segmentation')
     evaluator.update(submission_dir=submission_dir)
     cell = Cell(name, dataset=dataset, evaluator=evaluator, drop=('LoadAnnotations',))
-    return Protocol(name, (cell,), summary='plain')
+    return Protocol(name, (cell,), summary='plain', task='segmentation')
 
 
 @register_protocol('dark-zurich', type='DarkZurichDataset', data_root='data/dark_zurich',
@@ -40,4 +40,4 @@ def night(name: str, type: str, data_root: str, img_path: str, seg_map_path: str
     dataset = dict(type=f'mmseg.{type}', data_root=data_root, test_mode=True,
                    data_prefix=dict(img_path=img_path, seg_map_path=seg_map_path))
     cell = Cell(name, dataset=dataset, evaluator=dict(type='mmseg.IoUMetric'))
-    return Protocol(name, (cell,), summary='plain')
+    return Protocol(name, (cell,), summary='plain', task='segmentation')

@@ -20,7 +20,11 @@ class Cell:
         corrupted_root (str, optional): Folder ``<root>/<name>/<severity>/<relative path>`` to
             read the images from instead of corrupting them.
         prepare (tuple[dict]): Transforms between loading and corruption. They take the place of
-            the pipeline's own resizing and cropping, which would come too late.
+            the pipeline's own resizing and cropping, which would come too late. The image is
+            then resized to the size that the config's own pipeline ends with, where that is
+            another; a clean cell is prepared only then.
+        size (tuple[int, int], optional): Height and width that ready-made images must have.
+            Defaults to that of the image that they were made of.
         dataset (dict, optional): Takes the place of the config's test data set; its pipeline
             defaults to the config's.
         dataloader (dict, optional): Settings of the data loader that ``dataset`` needs.
@@ -34,6 +38,7 @@ class Cell:
     corruption: dict | None = None
     corrupted_root: str | None = None
     prepare: tuple[dict, ...] = ()
+    size: tuple[int, int] | None = None
     dataset: dict | None = None
     dataloader: dict | None = None
     drop: tuple[str, ...] = ()
@@ -58,12 +63,14 @@ class Protocol:
         headings (dict[str, tuple[str]]): Groups of the table: heading to cell names.
         summary (str): Key of :data:`mmrobust.evaluation.summaries.SUMMARIES`.
         selected (tuple[Cell], optional): The cells to run now. Defaults to all.
+        task (str, optional): 'classification' or 'segmentation', where only such models fit.
     """
     name: str
     cells: tuple[Cell, ...]
     headings: dict[str, tuple[str, ...]] = field(default_factory=dict)
     summary: str = 'corruption'
     selected: tuple[Cell, ...] | None = None
+    task: str | None = None
 
     def __post_init__(self) -> None:
         if self.selected is None:

@@ -38,21 +38,22 @@ CROP_224 = (dict(type='mmpretrain.ResizeEdge', scale=256, edge='short', backend=
 
 # The published Cityscapes-C images had red and blue swapped when they were corrupted.
 @register_protocol('cityscapes-c', headings=CITYSCAPES_C, severities_of={'noise': (1, 2, 3)},
-                   channel_order='bgr')
-@register_protocol('imagenet-c', headings=IMAGENET_C, prepare=CROP_224,
-                   summary='corruption_error', published='ImageNetC')
-@register_protocol('imagenet-c-extra', headings=IMAGENET_C_EXTRA, prepare=CROP_224,
-                   published='ImageNetC')
+                   channel_order='bgr', task='segmentation')
+@register_protocol('imagenet-c', headings=IMAGENET_C, prepare=CROP_224, size=(224, 224),
+                   summary='corruption_error', published='ImageNetC', task='classification')
+@register_protocol('imagenet-c-extra', headings=IMAGENET_C_EXTRA, prepare=CROP_224, size=(224, 224),
+                   published='ImageNetC', task='classification')
 @register_protocol('cifar10-c', headings=IMAGENET_C, family='cifar', summary='mean_error',
-                   published='CIFAR10C')
+                   size=(32, 32), published='CIFAR10C', task='classification')
 @register_protocol('cifar100-c', headings=IMAGENET_C, family='cifar', summary='mean_error',
-                   published='CIFAR100C')
+                   size=(32, 32), published='CIFAR100C', task='classification')
 def corruption_protocol(
         name: str, headings: Mapping[str, tuple[str, ...]],
         severities_of: Mapping[str, tuple[int, ...]] | None = None, channel_order: str = 'rgb',
         family: str = 'imagenet', prepare: tuple[dict, ...] = (), summary: str = 'corruption',
         seed: int = 0, corrupted_root: str | None = None, published: str | None = None,
-        data_root: str | None = None, complete: bool = True) -> Protocol:
+        data_root: str | None = None, complete: bool = True, jpeg_quality: int | None = None,
+        size: tuple[int, int] | None = None, task: str | None = None) -> Protocol:
     """A protocol over the config's own test data: clean once, then each type and severity.
 
     Args:
@@ -68,6 +69,10 @@ def corruption_protocol(
         data_root (str, optional): Folder of the published benchmark, to be read with its own
             list of images and labels.
         complete (bool): False accepts a part of it.
+        jpeg_quality (int, optional): Let images that are corrupted on the fly go through JPEG,
+            as the published files of ImageNet-C did at quality 85.
+        size: Of ready-made images, see :class:`Cell`.
+        task: See :class:`Protocol`.
 
     Raises:
         ValueError: If the channel order or the family is unknown, the ready-made images were
@@ -77,6 +82,10 @@ def corruption_protocol(
                                  ('family', family, FAMILIES)):
         if value not in known:
             raise ValueError(f'unknown {option} {value!r} of {name}: choose {" or ".join(known)}.')
+    if jpeg_quality is not None and not (
+            isinstance(jpeg_quality, int) and 1 <= jpeg_quality <= 100):
+        raise ValueError(f'jpeg_quality {jpeg_quality!r} of {name}: choose an integer from 1 to '
+                         f'100, 85 for the published ImageNet-C.')
     if published and corrupted_root and osp.isfile(osp.join(corrupted_root, 'labels.npy')):
         data_root, corrupted_root = corrupted_root, None  # CIFAR-C as published, in arrays
     if data_root is not None and (published is None or corrupted_root is not None):
@@ -86,21 +95,26 @@ def corruption_protocol(
         _check_copy(name, corrupted_root, dict(channel_order=channel_order, family=family,
                                                seed=seed))
     ready_made = corrupted_root is not None or data_root is not None
+    if ready_made and jpeg_quality is not None:
+        raise ValueError(f'{name} has no use for jpeg_quality with ready-made images: leave it '
+                         f'out.')
+    cells = [Cell(CLEAN, prepare=tuple(prepare))]
     if ready_made:
         prepare = prepare[-1:]  # ready-made images are resized already: only the crop is left
-    cells = [Cell(CLEAN)]
+    saved = {} if jpeg_quality is None else dict(jpeg_quality=jpeg_quality)
     for heading, types in headings.items():
         for type_ in types:
             for severity in (severities_of or {}).get(heading, SEVERITIES):
                 corruption = dict(name=type_, severity=severity, seed=seed,
-                                  channel_order=channel_order, family=family)
+                                  channel_order=channel_order, family=family, **saved)
                 cells.append(Cell(
                     type_, severity, prepare=tuple(prepare), corrupted_root=corrupted_root,
+                    size=size if ready_made else None,
                     corruption=None if ready_made else corruption,
                     dataset=data_root and dict(
                         type=published, data_root=data_root, corruption=type_,
                         severity=severity, **({} if complete else dict(complete=False)))))
-    return Protocol(name, tuple(cells), dict(headings), summary)
+    return Protocol(name, tuple(cells), dict(headings), summary, task=task)
 
 
 def _check_copy(name: str, root: str, wanted: dict) -> None:

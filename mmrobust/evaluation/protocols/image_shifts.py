@@ -29,7 +29,7 @@ def class_subset(name: str, data_root: str, complete: bool = True) -> Protocol:
         Cell(*CLEAN_SUBSET, evaluator=evaluator),
         Cell(name, evaluator=evaluator, dataset=dict(
             type=CLASS_SUBSETS[name], data_root=data_root, complete=complete)),
-    ), summary='every_metric')
+    ), summary='every_metric', task='classification')
 
 
 @register_protocol('imagenet-sketch', data_root='data/imagenet-sketch')
@@ -42,7 +42,8 @@ def sketch(name: str, data_root: str, complete: bool = True) -> Protocol:
         complete (bool): False accepts a part of the classes.
     """
     dataset = dict(type='ImageNetSketch', data_root=data_root, complete=complete)
-    return Protocol(name, (Cell(CLEAN), Cell(name, dataset=dataset)), summary='every_metric')
+    return Protocol(name, (Cell(CLEAN), Cell(name, dataset=dataset)), summary='every_metric',
+                    task='classification')
 
 
 @register_protocol('imagenet-p', data_root='data/imagenet-p')
@@ -71,7 +72,7 @@ def perturbations(name: str, data_root: str, difficulty: int = 1, baseline: str 
              dataset=dict(type='ImageNetP', data_root=data_root, perturbation=perturbation,
                           difficulty=difficulty, num_frames=num_frames, complete=complete),
              evaluator=dict(type='FlipProbability', baseline=reference.get(perturbation)))
-        for perturbation in names), summary='flip_rate')
+        for perturbation in names), summary='flip_rate', task='classification')
 
 
 @register_protocol('robustness')
@@ -103,4 +104,4 @@ def robustness(name: str, data_root: str = 'data', baseline: str | None = None, 
                 cell = replace(cell, name=f'{key}/{cell.name}')
             cells[cell.key] = cell
     cells.pop(CLEAN_SUBSET, None)
-    return Protocol(name, tuple(cells.values()), summary='robustness')
+    return Protocol(name, tuple(cells.values()), summary='robustness', task='classification')
