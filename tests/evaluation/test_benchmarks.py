@@ -62,12 +62,18 @@ def test_imagenet_c_on_a_foreign_classifier(benchmark, classifier, monkeypatch, 
                                  cfg=classifier, checkpoint=None, show_dir=str(tmp_path / 'show'))
     assert results['metric'] == 'accuracy/top1' and results['finished'] == 5
     assert set(numbers) == {'P', 'mPC_finished'}
-    # clean as the config says; corrupted at 224, neither resized nor cropped after it
-    assert shapes == [(3, 64, 64)] * 2 + [(3, 224, 224)] * 8
+    # corrupted at 224, then resized to what the model takes, and the clean images likewise
+    assert shapes == [(3, 64, 64)] * 10
     assert len(list((tmp_path / 'show').rglob('*.png'))) == 5 * 4
 
 
-def test_cifar_severities_on_a_foreign_classifier(benchmark, classifier):
+def test_cifar_severities_on_a_foreign_classifier(benchmark, classifier, tmp_path):
+    with pytest.raises(ValueError, match="family 'cifar' are for images of 32 x 32, not 300 x 260"):
+        benchmark('cifar10-c', corruptions='brightness', severities=2, cfg=classifier,
+                  checkpoint=None)
+    assert not (tmp_path / 'out').exists()  # not even the clean cell was tested
+    for path in (tmp_path / 'val').rglob('*.jpg'):
+        cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (32, 32)))
     _, results = benchmark('cifar10-c', corruptions='brightness', severities=2, cfg=classifier,
                            checkpoint=None)
     assert results['finished'] == 2 and results['summary']['mean_error'] is None

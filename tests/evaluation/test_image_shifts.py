@@ -35,11 +35,11 @@ class ColourReader(BaseModel):
         return data_samples
 
 
-def write(root, label, looks_like, name='0'):
+def write(root, label, looks_like, name='0', side=16):
     """An image of a class that has the colour of a class."""
     folder = root / WNIDS[label]
     folder.mkdir(parents=True, exist_ok=True)
-    image = np.full((16, 16, 3), 20 + 40 * CLASSES.index(looks_like), np.uint8)
+    image = np.full((side, side, 3), 20 + 40 * CLASSES.index(looks_like), np.uint8)
     assert cv2.imwrite(str(folder / f'{name}.JPEG'), image)
 
 
@@ -69,8 +69,8 @@ def data(tmp_path_factory):
     for name in ALEXNET_ERROR:
         for severity in range(1, 6):
             cell = root / 'imagenet-c' / name / str(severity)
-            write(cell, 11, 11)
-            write(cell, 22, 22 if name == 'fog' and severity < 3 else 0)
+            write(cell, 11, 11, side=224)
+            write(cell, 22, 22 if name == 'fog' and severity < 3 else 0, side=224)
     for name in PERTURBATIONS:
         frames = [11] * NUM_FRAMES.get(name, 31)
         if name == 'tilt':

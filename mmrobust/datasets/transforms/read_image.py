@@ -44,13 +44,13 @@ class ReadImage:
         load (Callable): The pipeline's own loading transform.
         root (str): Folder of the original images.
         folder (str, optional): Folder that holds the same relative paths.
-        size (tuple[int, int], optional): Height and width that the images in ``folder`` must
-            have. Defaults to those of the original.
+        size (tuple[int, int], optional): Height and width that ready-made images must have.
+            Defaults to those of the original for the images in ``folder``.
 
     Raises:
         FileNotFoundError: If the file is not there.
         ImageDecodeError: If it is damaged or cannot be decoded.
-        ValueError: If an image of ``folder`` has another size.
+        ValueError: If a ready-made image has another size.
     """
 
     def __init__(self, load: Callable, root: str | None = None,
@@ -69,7 +69,7 @@ class ReadImage:
         loaded = load_named(self.load, results)
         if loaded is None:
             raise ImageDecodeError(f'image {shown(path)} cannot be decoded: replace the file.')
-        if self.folder:
+        if self.folder or self.size:
             self._check_size(loaded['img'], path, original)
             loaded['img_path'] = original
         return loaded
