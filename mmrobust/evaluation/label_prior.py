@@ -9,7 +9,6 @@ from mmrobust.datasets.labels import check_label_map
 from mmrobust.datasets.pipeline import name_files
 
 
-
 def _labels(dataset: Any, size: tuple[int, int] | None, num_classes: int, ignore_index: int):
     """Label maps (H, W) of a built segmentation data set, resized to (width, height)."""
     for index in range(len(dataset)):

@@ -21,7 +21,7 @@ def refused(benchmark, cfg, tmp_path):
         with pytest.raises(ValueError, match=message) as error:
             benchmark(name, cfg=cfg, severities=1, **options)
         assert '\n' not in str(error.value)
-        assert not (tmp_path / 'out').exists()
+        assert not (tmp_path / 'out/results.json').exists()
 
     return run
 
