@@ -71,7 +71,7 @@ def _texture_size(index: int, height: int, width: int, shrink: float | None) -> 
     sides = _texture(index).shape[:2]
     needed = max(height / sides[0], width / sides[1])
     if shrink is None:
-        return tuple(math.ceil(side * max(1, needed) * 1.1) for side in sides)
+        return tuple(math.ceil(side * (max(1, needed) * 1.1)) for side in sides)
     return tuple(round(side * max(shrink, needed * 1.1)) for side in sides)
 
 
