@@ -22,6 +22,7 @@ ANALYSES = {
     'attention_stability': 'Stability of attention',
     'mask_stability': 'Attention under many masks of one image',
     'head_diversity': 'Diversity of heads and concentration',
+    'confidence': 'Confidence of the true class',
     'tap_weights': 'What token-aware average pooling chose',
     'segmentation_comparison': 'Segmentations',
     'complexity': 'Cost',

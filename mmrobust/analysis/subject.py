@@ -47,7 +47,11 @@ class Subject:
             ValueError: If the checkpoint is of another architecture.
         """
         with guard_loading(trust):
-            model = MODELS.build(without_pretrained(cfg.model))
+            config = without_pretrained(cfg.model)
+            if cfg.get('data_preprocessor') is not None:
+                # MMPretrain's configs have it beside the model; MMEngine's runner puts it there
+                config.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
+            model = MODELS.build(config)
             if checkpoint is not None:
                 load_weights(model, CheckpointLoader.load_checkpoint(
                     checkpoint, 'cpu', logger='silent'), where=f"'{checkpoint}'")

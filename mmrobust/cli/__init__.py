@@ -23,6 +23,7 @@ COMMANDS = {
     'stability': 'attention_stability',
     'masks': 'mask_stability',
     'diversity': 'head_diversity',
+    'confidence': 'confidence',
     'branches': 'tap_weights',
     'segmentations': 'segmentation_comparison',
     'complexity': 'complexity',

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmrobust.analysis.branches import capture_branch_weights, tap_weights
 from mmrobust.analysis.capture import capture_attention
 from mmrobust.analysis.conditions import CLEAN, Condition
+from mmrobust.analysis.confidence import draw_confidences, true_class_confidence
 from mmrobust.analysis.diversity import head_diversity
 from mmrobust.analysis.maps import draw_attention_maps, spread
 from mmrobust.analysis.masks import mask_stability
@@ -19,7 +20,7 @@ from mmrobust.analysis.running import RunningHistogram
 from mmrobust.analysis.segmentations import compare_segmentations, difference_boxes
 from mmrobust.analysis.stability import attention_stability
 from mmrobust.analysis.statistics import attention_statistics, map_similarity
-from mmrobust.analysis.subject import ImageSource
+from mmrobust.analysis.subject import ImageSource, Subject
 from mmrobust.datasets.transforms.corrupt import Corrupt
 
 FOG = Condition('fog', 3)
@@ -278,3 +279,55 @@ def test_unusable_input(subject, tmp_path):
     subject.cfg.test_dataloader = subject.cfg.val_dataloader = None
     with pytest.raises(ValueError, match='neither test_dataloader nor val_dataloader'):
         ImageSource(subject.cfg)
+
+
+def test_confidence_of_a_segmenter(subject, tmp_path):
+    said = draw_confidences([subject], HIDDEN, tmp_path, indices=[1, 4])
+    rows = rows_of(tmp_path / 'confidence.csv')
+    source = ImageSource(subject.cfg)
+    assert [(row['image'], row['condition']) for row in rows] == [
+        (source.name(i), str(condition)) for i in (1, 4) for condition in (CLEAN, HIDDEN)]
+    sample = subject.predict(subject.look(source, 4, HIDDEN))
+    truth = sample.gt_sem_seg.data[0]
+    scores = sample.seg_logits.data.softmax(0)
+    expected = np.mean([scores[truth[y, x], y, x].item() for y, x in
+                        (truth != 255).nonzero().tolist()])
+    assert float(rows[-1]['confidence']) == pytest.approx(expected, rel=1e-4)
+    assert f'{np.mean([float(row["confidence"]) for row in rows[1::2]]):.3f} (25 % random' in said
+    with pytest.raises(ValueError, match='name a corruption, or a share of patches'):
+        draw_confidences([subject], CLEAN, tmp_path)
+
+
+def test_confidence_of_a_classifier():
+    pytest.importorskip('mmpretrain')
+    from mmpretrain.structures import DataSample
+
+    sample = DataSample().set_gt_label(2).set_pred_score(torch.tensor([0.1, 0.2, 0.7]))
+    assert true_class_confidence(sample) == pytest.approx(0.7)
+    with pytest.raises(ValueError, match='the image has 2 labels'):
+        true_class_confidence(sample.set_gt_label([0, 2]))
+    with pytest.raises(ValueError, match='needs labelled test data'):
+        true_class_confidence(DataSample().set_pred_score(torch.tensor([0.5, 0.5])))
+
+
+def test_a_classifier_sees_its_images_as_in_a_test(tmp_path):
+    """MMPretrain's configs keep the data preprocessor beside the model."""
+    pytest.importorskip('mmpretrain')
+    backbone = dict(type='FAN', arch=dict(patch_embed='conv', patch_size=8, depths=(1,),
+                                          embed_dims=(16,), num_heads=(2,)))
+    cfg = Config(dict(
+        data_preprocessor=dict(num_classes=3, mean=[120., 110., 100.], std=[60., 50., 40.],
+                               to_rgb=True),
+        model=dict(type='mmpretrain.ImageClassifier', backbone=backbone,
+                   head=dict(type='mmpretrain.LinearClsHead', num_classes=3, in_channels=16))))
+    subject = Subject.load(cfg, None, 'small')
+    image = torch.arange(3 * 16 * 16, dtype=torch.uint8).reshape(3, 16, 16)
+    seen = subject.prepare(dict(inputs=image))['inputs'][0]
+    mean, std = (torch.tensor(values).view(3, 1, 1)
+                 for values in (cfg.data_preprocessor.mean, cfg.data_preprocessor.std))
+    assert torch.allclose(seen, (image.flip(0).float() - mean) / std)
+    # hidden patches hold noise of the normalised space, not black
+    data = Condition(occlude=0.5, patch_size=8).change(subject.model, dict(inputs=image))
+    changed = subject.prepare(data)['inputs'][0]
+    noise = changed[~torch.isclose(changed, seen, atol=1e-3)]
+    assert 0 <= noise.min() + 1e-4 and noise.max() < 1 + 1e-4 and 0.4 < noise.mean() < 0.6
