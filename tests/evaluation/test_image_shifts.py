@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from mmrobust.datasets.imagenet_classes import WNIDS
 from mmrobust.datasets.perturbations import NUM_FRAMES, PERTURBATIONS
-from mmrobust.evaluation import PROTOCOLS, apply_benchmark, get_protocol
+from mmrobust.evaluation import PROTOCOLS, Cell, apply_benchmark, get_protocol
 from mmrobust.evaluation.metrics.corruption_error import ALEXNET_ERROR
 
 pytest.importorskip('mmpretrain')
@@ -176,6 +176,7 @@ def test_robustness_leaves_out_what_is_missing(tmp_path, monkeypatch):
     protocol = get_protocol('robustness')
     assert protocol.cells[-1].dataset['type'] == 'ImageNetR'
     assert len(protocol.cells) == 1 + 75 + 1 and protocol.cells[1].corruption is not None
+    assert protocol.cells[0] == Cell('clean')
 
 
 def test_missing_folders_are_named_before_work_starts(run):
