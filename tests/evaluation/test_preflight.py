@@ -91,7 +91,7 @@ def test_ready_made_images_of_another_size(refused, scenes, tmp_path):
     write_corrupted_copies(str(scenes / 'leftImg8bit/val'), str(tmp_path / 'c'), ['fog'], [1])
     for path in (tmp_path / 'c').rglob('*.png'):
         cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (80, 60)))
-    refused(r'ready-made image .*png.? is 80 x 60 pixels, the image that it was made of, .* has 64 x',
+    refused(r'ready-made image .*png.? is 80 x 60 pixels, the image that it was made of, .* has 64',
             corrupted_root=str(tmp_path / 'c'))
 
 
