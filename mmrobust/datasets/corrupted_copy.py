@@ -126,6 +126,9 @@ def find_images(source: str, target: str | None = None) -> list[str]:
     for folder, names in walk(source):
         if target is not None:
             _check_apart(folder, target)
+        if os.path.splitext(folder)[1].lower() in SUFFIXES and folder != str(source):
+            raise ValueError(f'{shown(folder)} is a folder with the name of an image: remove or '
+                             'rename it.')
         for name in names:
             path = os.path.join(folder, name)
             if os.path.splitext(name)[1].lower() not in SUFFIXES:

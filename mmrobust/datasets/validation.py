@@ -38,10 +38,15 @@ def missing_data(config: dict) -> Iterator[str]:
         suffix = config.get(suffix_key, getattr(parameters.get(suffix_key), 'default', ''))
         if not folder.is_dir():
             yield f"{key}='{folder}' of {config.get('type')} is not there: check data_prefix"
-        elif not config.get('ann_file') and isinstance(suffix, str) and not any(
-                name.endswith(suffix) for _, names in walk(folder) for name in names):
-            yield (f"{key}='{folder}' of {config.get('type')} has no file ending with "
-                   f"'{suffix}': check {suffix_key}")
+        elif not config.get('ann_file') and isinstance(suffix, str):
+            places = [(place, any(name.endswith(suffix) for name in names))
+                      for place, names in walk(folder)]
+            if not any(found for _, found in places):
+                yield (f"{key}='{folder}' of {config.get('type')} has no file ending with "
+                       f"'{suffix}': check {suffix_key}")
+            # the host libraries pass over these, and the number is one of fewer images
+            yield from (f'{shown(place)} is a folder with the name of a file: remove or replace it'
+                        for place, _ in places[1:] if suffix and place.endswith(suffix))
 
 
 def check_dataset(dataset: Any, limit: int | None = 200) -> int:

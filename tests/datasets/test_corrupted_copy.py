@@ -118,6 +118,11 @@ def test_unfit_folders_and_images(source, tmp_path):
         write_corrupted_copies(source, tmp_path / 'target', ['fog'], [1])
     (source / 'small.png').unlink()
 
+    (source / 'folder.png').mkdir()
+    with pytest.raises(ValueError, match='folder.png. is a folder with the name of an image'):
+        write_corrupted_copies(source, tmp_path / 'target', ['fog'], [1])
+    (source / 'folder.png').rmdir()
+
     (source / 'c.jpg').write_bytes(b'')
     with pytest.raises(ValueError, match='c.jpg and c.png would both become c.png'):
         write_corrupted_copies(source, tmp_path / 'target', ['fog'], [1])

@@ -177,3 +177,11 @@ def test_mistakes_of_the_config_do_not_look_like_damaged_files(root):
     del info['reduce_zero_label']
     with pytest.raises(KeyError, match='reduce_zero_label'):
         NamingCompose(dataset.pipeline.transforms)(info)
+
+
+def test_a_folder_with_the_name_of_an_image_is_not_passed_over(root):
+    (root / 'images/9.jpg').mkdir()
+    config = dict(type='mmseg.BaseSegDataset', data_root=str(root), data_prefix=dict(
+        img_path='images', seg_map_path='labels'))
+    assert list(missing_data(config)) == [
+        f"'{root}/images/9.jpg' is a folder with the name of a file: remove or replace it"]
