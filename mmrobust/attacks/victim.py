@@ -34,7 +34,9 @@ class Victim:
     """
 
     def __init__(self, model: nn.Module, data: dict):
-        if any(isinstance(module, BaseTTAModel) for module in model.modules()):
+        augmented = any(isinstance(part, (list, tuple)) for key in ('inputs', 'data_samples')
+                        for part in data.get(key, ()))
+        if augmented or any(isinstance(module, BaseTTAModel) for module in model.modules()):
             raise ValueError('an attack is made on one prediction, not on the mean over augmented '
                              'images: leave out --tta')
         self.model = getattr(model, 'module', model)

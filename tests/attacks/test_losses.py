@@ -176,6 +176,12 @@ def test_what_cannot_be_attacked():
     with pytest.raises(ValueError, match='leave out --tta'):
         PGD()(Average(trained_classifier()), dict(inputs=[[]], data_samples=[[]]))
 
+    data = classifier_batch(2)
+    for nested in (dict(data, inputs=[data['inputs']]),
+                   dict(data, data_samples=[data['data_samples']])):
+        with pytest.raises(ValueError, match='leave out --tta'):  # whoever unwrapped the model
+            PGD()(trained_classifier(), nested)
+
     class Silent(nn.Module):
         forward = torch.no_grad()(lambda self, feats: feats[0][:, :3])
 
