@@ -126,6 +126,8 @@ class SafeCheckpointHook(CheckpointHook):
             runner.train_loop._decide_current_val_interval()
             if validation_is_due(runner):
                 runner.logger.info('The validation that follows the checkpoint is made first.')
+                if self._resumed is not None:
+                    random_state.restore(self._resumed[runner.rank]['random'])
                 runner.val_loop.run()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:

@@ -85,7 +85,11 @@ class ResumableEpochBasedTrainLoop(EpochBasedTrainLoop):
 def validation_is_due(runner: Runner) -> bool:
     """Whether a validation follows what was trained so far."""
     loop = runner.train_loop
-    done, end = (loop.iter, loop.max_iters) if isinstance(loop, IterBasedTrainLoop) \
-        else (loop.epoch, loop.max_epochs)
+    if isinstance(loop, IterBasedTrainLoop):
+        done, end = loop.iter, loop.max_iters
+    elif loop.iter == loop.epoch * len(loop.dataloader):
+        done, end = loop.epoch, loop.max_epochs
+    else:  # within an epoch
+        return False
     return runner.val_loop is not None and done >= loop.val_begin and (
         done % loop.val_interval == 0 or done == end)

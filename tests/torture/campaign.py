@@ -13,8 +13,10 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -245,9 +247,11 @@ def benchmark_config(folder: Path, **changes):
         default_scope='mmpretrain', work_dir=str(folder), log_level='WARNING',
         experiment_name=f'benchmark_{time.monotonic_ns()}',
         model=dict(
-            type='ImageClassifier', backbone=dict(type='LeNet5'),
+            type='ImageClassifier',
+            backbone=dict(type='ResNet_CIFAR', depth=18, base_channels=4, stem_channels=4,
+                          num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,)),
             neck=dict(type='GlobalAveragePooling'),
-            head=dict(type='LinearClsHead', num_classes=2, in_channels=120),
+            head=dict(type='LinearClsHead', num_classes=2, in_channels=4),
             data_preprocessor=dict(type='ClsDataPreprocessor', num_classes=2,
                                    mean=[127.] * 3, std=[60.] * 3)),
         test_dataloader=dict(
@@ -257,10 +261,6 @@ def benchmark_config(folder: Path, **changes):
                                    dict(type='PackInputs')])),
         test_evaluator=dict(type='Accuracy', topk=(1,)), test_cfg=dict(),
         randomness=dict(seed=0)))
-    cfg.model.backbone = dict(type='VGG', depth=11, num_classes=-1) if False else dict(
-        type='ResNet_CIFAR', depth=18, base_channels=4, stem_channels=4, num_stages=1,
-        strides=(1,), dilations=(1,), out_indices=(0,))
-    cfg.model.head.in_channels = 4
     cfg.merge_from_dict(changes)
     apply_benchmark(cfg, 'robustness', corruptions=['gaussian_noise', 'brightness', 'contrast'])
     return cfg
@@ -281,7 +281,6 @@ class Command(Group):
     """A command in the place of children."""
 
     def __init__(self, command: list[str], log: Path) -> None:
-        import subprocess
         self.log = log
         with log.open('ab') as output:
             self.process = subprocess.Popen(
@@ -406,33 +405,45 @@ class Campaign:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--trials', type=int, help='of each kind (default: 252 in all)')
+    parser.add_argument('--trials', type=int, help='of each kind (default: 262 in all)')
     parser.add_argument('--kinds', default='', help='only those with this in their name')
+    parser.add_argument('--minutes', type=float, help='start no trial after so many')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--keep', action='store_true', help='keep the folder of the trials')
     args = parser.parse_args()
     torch.set_num_threads(1)
     root = Path(tempfile.mkdtemp(prefix='torture_'))
-    campaign, rows, failures = Campaign(root, args.seed), [], []
-    print(f'{"kind":42} trials  interrupted  lost or another end')
-    for kind, (*_, share) in KINDS.items():
-        if args.kinds not in kind:
-            continue
-        interrupted, bad, count = 0, 0, args.trials or share
-        for number in range(count):
+    campaign, failures = Campaign(root, args.seed), []
+    kinds = {kind: args.trials or share for kind, (*_, share) in KINDS.items()
+             if args.kinds in kind}
+    counts = {kind: [0, 0, 0] for kind in kinds}
+    began = time.monotonic()
+    # in turns, so that a campaign that is cut short has tried all kinds
+    for number in range(max(kinds.values())):
+        for kind, share in kinds.items():
+            late = args.minutes and time.monotonic() - began > 60 * args.minutes
+            if number >= share or late:
+                continue
+            counts[kind][0] += 1
             try:
-                interrupted += campaign.trial(kind, number)
+                counts[kind][1] += campaign.trial(kind, number)
             except AssertionError as error:
-                bad += 1
+                counts[kind][2] += 1
                 failures.append(str(error))
-        rows.append((count, interrupted, bad))
-        print(f'{kind:42} {count:6} {interrupted:12} {bad:20}', flush=True)
-    print('{:42} {:6} {:12} {:20}'.format('all', *map(sum, zip(*rows, strict=True))))
+                print(error, flush=True)
+    print(table(counts))
     if failures:
-        sys.exit('\n\n'.join(failures) + f'\n\nfolders in {root}')
+        sys.exit(f'{len(failures)} trials failed, their folders are in {root}')
     if not args.keep:
-        import shutil
         shutil.rmtree(root)
+
+
+def table(counts: dict[str, list[int]]) -> str:
+    """Trials, those that were interrupted before their end, and those that lost something."""
+    rows = [('kind', 'trials', 'interrupted', 'lost or another end'),
+            *((kind, *count) for kind, count in counts.items()),
+            ('all', *map(sum, zip(*counts.values(), strict=True)))]
+    return '\n'.join('| {:42} | {:>6} | {:>11} | {:>19} |'.format(*row) for row in rows)
 
 
 if __name__ == '__main__':
