@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := work_dirs/demo
 DEMO_CONFIG := configs/fan_demo_tap_adl_streets.py
 
-.PHONY: env demo test test-matrix lint clean
+.PHONY: env demo test test-matrix torture lint clean
 .DEFAULT_GOAL := test
 
 env: $(INSTALLED)
@@ -33,6 +33,10 @@ test: env
 # `make test-matrix ENVIRONMENTS=torch-2.1` runs one
 test-matrix:
 	$(PYTHON) tests/matrix/run.py $(ENVIRONMENTS)
+
+# kills, full disks and stop requests by the hundred; see docs/reliability.md
+torture: env
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/campaign.py
 
 lint: env
 	$(BIN)/ruff check .

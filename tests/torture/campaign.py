@@ -405,8 +405,9 @@ class Campaign:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--trials', type=int, help='of each kind (default: 262 in all)')
-    parser.add_argument('--kinds', default='', help='only those with this in their name')
+    parser.add_argument('--trials', type=int, help='of each kind (default: 256 in all)')
+    parser.add_argument('--kinds', nargs='+', choices=KINDS, default=list(KINDS), metavar='KIND',
+                        help='only these: ' + '; '.join(KINDS))
     parser.add_argument('--minutes', type=float, help='start no trial after so many')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--keep', action='store_true', help='keep the folder of the trials')
@@ -414,8 +415,7 @@ def main() -> None:
     torch.set_num_threads(1)
     root = Path(tempfile.mkdtemp(prefix='torture_'))
     campaign, failures = Campaign(root, args.seed), []
-    kinds = {kind: args.trials or share for kind, (*_, share) in KINDS.items()
-             if args.kinds in kind}
+    kinds = {kind: args.trials or KINDS[kind][-1] for kind in args.kinds}
     counts = {kind: [0, 0, 0] for kind in kinds}
     began = time.monotonic()
     # in turns, so that a campaign that is cut short has tried all kinds
@@ -431,6 +431,8 @@ def main() -> None:
                 counts[kind][2] += 1
                 failures.append(str(error))
                 print(error, flush=True)
+            print(f'{kind}: {counts[kind]}, {time.monotonic() - began:.0f} s', file=sys.stderr,
+                  flush=True)
     print(table(counts))
     if failures:
         sys.exit(f'{len(failures)} trials failed, their folders are in {root}')
