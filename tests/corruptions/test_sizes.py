@@ -14,7 +14,7 @@ def test_long_images(name, family, shape):
     """A square of that side would have 1 GB; OpenCV moves pixels of up to 32767 only."""
     corrupt(np.zeros((64, 64, 3), np.uint8), name, 3, seed=0, family=family)  # compiles
     image = np.full(shape, 90, np.uint8)
-    image[::2] = 120
+    image[::2, :, 1] = 120
     tracemalloc.start()
     try:
         corrupted = corrupt(image, name, 3, seed=1, family=family)
