@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import DictAction
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner, set_random_seed
@@ -69,19 +69,23 @@ def run(cfg, objective: str, seed: int, args: argparse.Namespace) -> dict:
         alignment=dict(cfg.model.alignment, objective=objective)))
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     train = dataloader(cfg.train_dataloader, args.images, seed)
-    loss = correct = count = 0
+    norms = []
     for _ in range(args.epochs):
         for data in train:
             loss = model.train().train_step(data, wrapper)['loss'].item()
+            norms.append(MessageHub.get_current_instance().get_scalar(
+                'train/adversary_grad_norm').current())
     held_out = dataloader(cfg.val_dataloader, args.held_out, seed)
     model.eval()
     set_random_seed(seed)
     result = distances(model, held_out, args.draws)
+    correct = count = 0
     for data in held_out:
         predictions = model.val_step(data)
         correct += sum(int(p.pred_label == p.gt_label) for p in predictions)
         count += len(predictions)
-    return dict(objective=objective, seed=seed, loss=loss, accuracy=100 * correct / count, **result)
+    return dict(objective=objective, seed=seed, loss=loss, accuracy=100 * correct / count,
+                gradient_norm=statistics.median(norms), **result)
 
 
 def table(records: list[dict]) -> str:
@@ -91,13 +95,15 @@ def table(records: list[dict]) -> str:
         return f'{statistics.mean(values):.{digits}f}{spread}'
 
     lines = ['| objective | seeds | distance, random patches | chosen / random | '
-             'untrained / random | accuracy |', '|---|---|---|---|---|---|']
+             'untrained / random | accuracy | gradient of the adversary |',
+             '|---|---|---|---|---|---|---|']
     for objective in dict.fromkeys(r['objective'] for r in records):
         own = [r for r in records if r['objective'] == objective]
         lines.append('| ' + ' | '.join([
             objective, str(len(own)), cell([r['random'] for r in own]),
             *(cell([r[who] / r['random'] for r in own]) for who in ('chosen', 'untrained')),
-            cell([r['accuracy'] for r in own], 1)]) + ' |')
+            cell([r['accuracy'] for r in own], 1),
+            cell([r['gradient_norm'] for r in own], 1)]) + ' |')
     return '\n'.join(lines)
 
 
