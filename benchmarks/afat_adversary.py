@@ -2,10 +2,11 @@
 
 Trains the model of a config once for each objective and seed, with the config's optimizers at a
 constant rate, and measures on held-out images, in inference, the alignment loss (unweighted)
-between clean images and images corrupted where the trained corruption model says, where an
-untrained one says, and at random. The ratios say what the adversary has learned.
+between clean images and images corrupted where the trained corruption model says, where it said
+before training, and at random. The ratios say what the adversary has learned.
 """
 import argparse
+import copy
 import json
 import statistics
 from pathlib import Path
@@ -34,15 +35,17 @@ def dataloader(cfg: dict, images: int, seed: int) -> torch.utils.data.DataLoader
 
 
 @torch.no_grad()
-def distances(model: torch.nn.Module, loader, draws: int) -> dict[str, float]:
-    """Mean distance over images and draws of the noise, by who chooses the patches."""
+def distances(model: torch.nn.Module, initial: torch.nn.Module, loader,
+              draws: int) -> dict[str, float]:
+    """Mean distance over images and draws of the noise, by who chooses the patches.
+
+    Args:
+        initial: The corruption model before training.
+    """
     alignment, trained = model.alignment, model.alignment.corruption
-    settings = dict(ratio=trained.ratio, patch_size=trained.patch_size, fill=trained.fill)
-    corruptions = {
-        'chosen': trained,
-        'untrained': MODELS.build(dict(type='PatchCorruptionModel', grid=trained.own_grid,
-                                       **settings)),
-        'random': MODELS.build(dict(type='RandomPatchCorruption', **settings))}
+    corruptions = dict(chosen=trained, initial=initial, random=MODELS.build(dict(
+        type='RandomPatchCorruption', ratio=trained.ratio, patch_size=trained.patch_size,
+        fill=trained.fill)))
     tokens = []
     hooks = [block.register_forward_hook(lambda *args: tokens.append(args[2]))
              for block in alignment.aligned_blocks(model.backbone)]
@@ -67,6 +70,7 @@ def run(cfg, objective: str, seed: int, args: argparse.Namespace) -> dict:
     model = MODELS.build(dict(
         cfg.model, data_preprocessor=cfg.data_preprocessor,
         alignment=dict(cfg.model.alignment, objective=objective)))
+    initial = copy.deepcopy(model.alignment.corruption)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     train = dataloader(cfg.train_dataloader, args.images, seed)
     norms = []
@@ -78,14 +82,14 @@ def run(cfg, objective: str, seed: int, args: argparse.Namespace) -> dict:
     held_out = dataloader(cfg.val_dataloader, args.held_out, seed)
     model.eval()
     set_random_seed(seed)
-    result = distances(model, held_out, args.draws)
+    result = distances(model, initial, held_out, args.draws)
     correct = count = 0
     for data in held_out:
         predictions = model.val_step(data)
         correct += sum(int(p.pred_label == p.gt_label) for p in predictions)
         count += len(predictions)
     return dict(objective=objective, seed=seed, loss=loss, accuracy=100 * correct / count,
-                gradient_norm=statistics.median(norms), **result)
+                gradient_norm=float(statistics.median(norms)), **result)
 
 
 def table(records: list[dict]) -> str:
@@ -95,13 +99,13 @@ def table(records: list[dict]) -> str:
         return f'{statistics.mean(values):.{digits}f}{spread}'
 
     lines = ['| objective | seeds | distance, random patches | chosen / random | '
-             'untrained / random | accuracy | gradient of the adversary |',
+             'initial / random | accuracy | gradient of the adversary |',
              '|---|---|---|---|---|---|---|']
     for objective in dict.fromkeys(r['objective'] for r in records):
         own = [r for r in records if r['objective'] == objective]
         lines.append('| ' + ' | '.join([
             objective, str(len(own)), cell([r['random'] for r in own]),
-            *(cell([r[who] / r['random'] for r in own]) for who in ('chosen', 'untrained')),
+            *(cell([r[who] / r['random'] for r in own]) for who in ('chosen', 'initial')),
             cell([r['accuracy'] for r in own], 1),
             cell([r['gradient_norm'] for r in own], 1)]) + ' |')
     return '\n'.join(lines)
