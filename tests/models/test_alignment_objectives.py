@@ -148,6 +148,16 @@ def test_reentrant_checkpointing_is_refused():
         model.loss(*batch())
 
 
+def test_compiled_graphs_may_go_backward_twice(monkeypatch):
+    config = pytest.importorskip('torch._functorch.config')
+    if not hasattr(config, 'donated_buffer'):
+        pytest.skip('graphs of this torch always may')
+    for objective in OBJECTIVES:
+        monkeypatch.setattr(config, 'donated_buffer', True)
+        classifier(alignment=dict(objective=objective))
+        assert config.donated_buffer == (objective == 'total')
+
+
 @pytest.mark.parametrize(('old', 'new'), [('alignment', 'total'),
                                           ('cross_entropy', 'cross_entropy')])
 def test_old_name(old, new):

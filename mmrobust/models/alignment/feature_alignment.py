@@ -13,7 +13,7 @@ from mmrobust.models.image_range import image_range
 from mmrobust.models.layers import ClassAttentionBlock
 
 from .drop_path import match_drop_paths
-from .joint_pass import JointPass, couples_images
+from .joint_pass import JointPass, allow_second_backward, couples_images
 from .patch_corruption import LossScale
 
 OBJECTIVES = ('alignment', 'total', 'cross_entropy')
@@ -92,12 +92,14 @@ class AdversarialFeatureAlignment(nn.Module):
         self.blocks = blocks
 
     def prepare(self, backbone: nn.Module) -> None:
-        """Check that there is something to align, and match the drop paths if wanted.
+        """Check that there is something to align; prepare backbone and torch for the training.
 
         Raises:
             ValueError: If the backbone has no block to align.
         """
         self.aligned_blocks(backbone)
+        if self.objective != 'total':
+            allow_second_backward()
         if self.matched_drop_path:
             match_drop_paths(backbone)
 

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch._functorch.config as functorch_config
 from mmengine.utils import apply_to
 from torch import Tensor, nn
 
@@ -51,6 +52,15 @@ def couples_images(model: nn.Module) -> bool:
         module.training or module.running_mean is None
         for name, part in model.named_children() if 'head' not in name
         for module in part.modules() if hasattr(module, 'running_mean'))
+
+
+def allow_second_backward() -> None:
+    """Let graphs that torch.compile makes from now on go backward twice.
+
+    Since torch 2.5 they reuse the memory of what they saved unless this flag is unset.
+    """
+    if hasattr(functorch_config, 'donated_buffer'):
+        functorch_config.donated_buffer = False
 
 
 class JointPass:
