@@ -120,14 +120,15 @@ def _draw(panels: Sequence[tuple], condition: Condition, path: Path) -> None:
     line = max(side * height / width + 0.25, 0.34 * models + 0.35)
     figure, axes = new_figure(side * columns + 2.9, line * len(panels) + 0.6, len(panels),
                               columns + 1, width_ratios=[side] * columns + [2.4])
-    for row, (name, label, pictures, values) in zip(axes, panels, strict=True):
+    for i, (name, label, pictures, values) in enumerate(panels):
+        row = axes[i]
         for axis, (title, picture) in zip(row, pictures.items(), strict=False):
             show_image(axis, picture, title)
             axis.title.set_fontsize(SIZES['tick'])
         for axis in row[len(pictures):-1]:
             axis.set_visible(False)
         row[0].set_ylabel(f'{name[-18:]}\n{label}'.strip(), fontsize=SIZES['tick'])
-        _bars(row[-1], values, last=row is axes[-1])
+        _bars(row[-1], values, last=i == len(panels) - 1)
     figure.legend(handles=[Patch(facecolor='white', edgecolor=GREY, label='clean'),
                            Patch(facecolor=GREY, label=str(condition))],
                   fontsize=SIZES['legend'], frameon=False, loc='outside lower center', ncols=2)

@@ -99,7 +99,7 @@ def mask_stability(subjects: Sequence[Subject], image: int | str, condition: Con
     for subject in subjects:
         seen = replace(condition, seed=worst[subject.name]['mask_seed'])
         pictures.append((f'worst of {subject.name}\ncosine '
-                         f'{worst[subject.name]["similarity"]:.3f}', ImageSource(
+                         f'{worst[subject.name]["similarity"]:.4f}', ImageSource(
                              subject.cfg).display(subject.look(source, image, seen))))
     values = {name: [row['similarity'] for row in found] for name, found in own.items()}
     _draw(values, pictures, f'{readable(source.name(image))}: {condition}, {masks} masks; '
@@ -119,9 +119,9 @@ def _draw(values: dict[str, list[float]], pictures: Sequence[tuple[str, np.ndarr
         colour = COLOURS[i % len(COLOURS)]
         histogram.hist(found, edges, color=colour, alpha=0.45, label=name)
         histogram.axvline(median(found), color=colour, linestyle='--', linewidth=1.2,
-                          label=f'median {median(found):.3f}')
+                          label=f'median {median(found):.4f}')
         histogram.axvline(min(found), color=colour, linestyle=':', linewidth=1.4,
-                          label=f'worst {min(found):.3f}')
+                          label=f'worst {min(found):.4f}')
     histogram.set_xlabel('cosine of attention with and without mask,\nmean over layers',
                          fontsize=SIZES['label'])
     histogram.set_ylabel('masks', fontsize=SIZES['label'])

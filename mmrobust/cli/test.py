@@ -12,7 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='cityscapes-c, acdc, imagenet-c, pgd, ... or groups and names of '
                         'corruptions')
     add_options(parser)
-    parser.add_argument('--out', metavar='FILE.pkl', help='save the raw predictions')
+    parser.add_argument('--out', metavar='FILE.pkl', help='save the raw predictions; of a '
+                        'benchmark, those of each cell as FILE/<name>_<severity>.pkl')
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -45,8 +46,6 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     for flag in ('corruptions', 'severities', 'corrupted_root', 'benchmark_options'):
         if getattr(args, flag) and not args.benchmark:
             parser.error(f'--{flag.replace("_", "-")} needs --benchmark')
-    if args.out and args.benchmark:
-        parser.error('--out keeps the predictions of one test; a benchmark writes results.json')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -66,6 +65,8 @@ def run(args: argparse.Namespace) -> None:
         options = args.benchmark_options or {}
         if args.show_dir:
             options['show_dir'] = args.show_dir
+        if args.out:
+            options['predictions'] = args.out.removesuffix('.pkl')
         apply_benchmark(cfg, args.benchmark, corruptions=args.corruptions,
                         severities=args.severities, corrupted_root=args.corrupted_root,
                         **options)
@@ -74,4 +75,4 @@ def run(args: argparse.Namespace) -> None:
     if args.amp:
         require_parts(cfg, 'test_cfg')
         cfg.test_cfg.fp16 = True
-    test(cfg, predictions=args.out, trust=args.trust)
+    test(cfg, predictions=None if args.benchmark else args.out, trust=args.trust)

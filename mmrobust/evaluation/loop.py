@@ -2,13 +2,13 @@
 import copy
 import os.path as osp
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.evaluator import Evaluator
+from mmengine.evaluator import DumpResults, Evaluator
 from mmengine.registry import DATASETS, LOOPS, TASK_UTILS
 from mmengine.runner import Runner, TestLoop
 from torch.utils.data import DataLoader
@@ -55,6 +55,8 @@ class CorruptionTestLoop(TestLoop):
         out_dir (str, optional): Defaults to ``<work_dir>/<protocol>``.
         show_dir (str, optional): Keep pictures of predictions here, one folder per cell.
         show_interval (int): Keep the picture of every n-th batch.
+        predictions (str, optional): Keep the predictions of every cell here, with the scores, as
+            ``<name>_<severity>.pkl``. A finished cell without that file runs again.
         fp16 (bool): Test under autocast.
         **options: Options of the protocol, such as ``corrupted_root``, ``seed``, ``data_root``.
 
@@ -79,6 +81,7 @@ class CorruptionTestLoop(TestLoop):
                  out_dir: str | None = None,
                  show_dir: str | None = None,
                  show_interval: int = 1,
+                 predictions: str | None = None,
                  fp16: bool = False,
                  **options: Any) -> None:
         self.protocol = get_protocol(protocol, corruptions, severities, **options)
@@ -91,6 +94,7 @@ class CorruptionTestLoop(TestLoop):
         if show_dir is not None:
             self._pictures = PredictionPictures(show_dir, show_interval)
             runner.register_hook(self._pictures)
+        self._predictions = predictions
         self._attack = None
         self._attacks = {cell.key: TASK_UTILS.build(cell.attack)
                          for cell in self.protocol.selected if cell.attack is not None}
@@ -117,7 +121,8 @@ class CorruptionTestLoop(TestLoop):
 
     def _run_cells(self) -> dict:
         results = self._open_results()
-        todo = [cell for cell in self.protocol.selected if cell.key not in results.cells]
+        todo = [cell for cell in self.protocol.selected
+                if cell.key not in results.cells or self._lacks_predictions(cell)]
         finished = len(self.protocol.selected) - len(todo)
         self.runner.logger.info(
             f'{self.protocol.name}: {finished} of {len(self.protocol.selected)} cells are '
@@ -127,7 +132,7 @@ class CorruptionTestLoop(TestLoop):
         for cell in todo:
             self._enter(cell)
             self._progress.enter(cell, len(self.dataloader))
-            with quiet_console(self.runner.logger):
+            with quiet_console(self.runner.logger), self._keeping_predictions(cell):
                 metrics = super().run()
             main = is_main_process()
             results.add(cell, metrics, source(cell, self.dataloader.dataset) if main else None)
@@ -138,6 +143,34 @@ class CorruptionTestLoop(TestLoop):
             value = results.cells[cell.key].get(results.metric) if metrics else None
             self._progress.leave('' if value is None else f'{results.metric} {number(value)}')
         return self._report(results)
+
+    def _predictions_of(self, cell: Cell) -> Path:
+        name = cell.name.replace('/', '_') + (f'_{cell.severity}' if cell.severity else '')
+        return Path(self._predictions, f'{name}.pkl')
+
+    def _lacks_predictions(self, cell: Cell) -> bool:
+        """The same on every rank, whose disks may differ."""
+        lacks = [self._predictions is not None and not self._predictions_of(cell).exists()]
+        broadcast_object_list(lacks)
+        return lacks[0]
+
+    @contextmanager
+    def _keeping_predictions(self, cell: Cell) -> Iterator[None]:
+        """Let the evaluator write what the model predicts; complete, or not at all."""
+        if self._predictions is None:
+            yield
+            return
+        path = self._predictions_of(cell)
+        unfinished = path.with_name(f'.unfinished-{path.name}')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        own = self.evaluator.metrics
+        self.evaluator.metrics = [*own, DumpResults(out_file_path=str(unfinished))]
+        try:
+            yield
+            if is_main_process():
+                unfinished.replace(path)
+        finally:
+            self.evaluator.metrics = own
 
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: Any) -> None:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.fileio import load
 from mmengine.registry import TASK_UTILS
 from mmengine.runner import Runner
 
@@ -192,3 +193,20 @@ def test_apply_benchmark_needs_data(segmenter):
     cfg.pop('test_dataloader')
     with pytest.raises(ValueError, match='neither test_dataloader nor val_dataloader'):
         apply_benchmark(cfg, 'fog')
+
+
+def test_predictions_of_each_cell(benchmark, tmp_path):
+    """Kept with their scores, also of a cell that was finished without; numbers stay."""
+    first = benchmark('fog', severities=[1])
+    before = (tmp_path / 'out/results.json').read_bytes()
+    folder = tmp_path / 'predictions'
+    benchmark('fog', severities=[1], predictions=str(folder))
+    assert sorted(path.name for path in folder.iterdir()) == ['clean.pkl', 'fog_1.pkl']
+    assert (tmp_path / 'out/results.json').read_bytes() == before and first is not None
+    kept = load(folder / 'fog_1.pkl')
+    assert len(kept) == 3 and 'seg_logits' in kept[0] and 'pred_sem_seg' in kept[0]
+    (folder / 'clean.pkl').unlink()
+    changed = (folder / 'fog_1.pkl').stat().st_mtime_ns
+    benchmark('fog', severities=[1], predictions=str(folder))
+    assert (folder / 'clean.pkl').exists()
+    assert (folder / 'fog_1.pkl').stat().st_mtime_ns == changed
