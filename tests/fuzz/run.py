@@ -4,6 +4,7 @@
     python tests/fuzz/run.py                      all cases, a table, and what went wrong
     python tests/fuzz/run.py --only test/data     those whose name contains a text
     python tests/fuzz/run.py --sample 60 --seed 3 so many of them
+    python tests/fuzz/run.py --quick              those that end early
 
 Every case is a child of one process that has loaded the libraries. Outcomes: a sentence (exit
 status 1, or 2 with the usage), accepted (0), a traceback anywhere in the output, a crash (killed
@@ -28,6 +29,9 @@ from materials import REPO, make  # noqa: E402
 
 LIMIT = 120  # seconds for one case
 OUTCOMES = ('sentence', 'accepted', 'traceback', 'crash', 'hang')
+# kinds whose cases mostly end before a model is built
+QUICK = ('print options', 'convert', 'camvid', 'ablation', 'command', 'corrupt data set', 'results',
+         'test options')
 LONGEST = 700  # characters of a sentence
 
 
@@ -184,12 +188,16 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--only', help='cases whose name contains this')
     parser.add_argument('--sample', type=int, help='so many of the cases')
+    parser.add_argument('--quick', action='store_true',
+                        help='only kinds of cases that end early')
     parser.add_argument('--seed', type=int, default=0, help='of the sample and of random values')
     parser.add_argument('--parallel', type=int, default=2)
     parser.add_argument('--verbose', action='store_true', help='every case, with its last line')
     parser.add_argument('--log', help='file for all outputs')
     args = parser.parse_args()
     cases = [case for case in all_cases(args.seed) if not args.only or args.only in case.name]
+    if args.quick:
+        cases = [case for case in cases if case.kind in QUICK]
     if args.sample:
         cases = random.Random(args.seed).sample(cases, min(args.sample, len(cases)))
     log = open(args.log, 'w', errors='backslashreplace') if args.log else None
