@@ -77,6 +77,7 @@ def test_options_reach_the_cells():
      'no cell of shot_noise at severity 5'),
     (dict(name='acdc', corrupted_root='x'), "unknown option of acdc 'corrupted_root'"),
     (dict(name='fog', colour='x'), "unknown option of fog 'colour'"),
+    (dict(name='pgd', seed='x'), "seed='x' of pgd: it must be a whole number"),
     (dict(name='fog', channel_order='grb'), "channel_order 'grb' of fog: choose rgb or bgr"),
     (dict(name='fog', family='tiny'), "family 'tiny' of fog: choose imagenet or cifar"),
 ])

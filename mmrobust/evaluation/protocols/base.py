@@ -133,6 +133,9 @@ def register_protocol(name: str, **defaults: Any) -> Callable:
             for option in options:
                 if option not in known:
                     raise unknown(f'option of {name}', option, known)
+            seed = options.get('seed', 0)
+            if not isinstance(seed, int) or isinstance(seed, bool):
+                raise ValueError(f'seed={seed!r} of {name}: it must be a whole number')
             return make(name, **options)
 
         PROTOCOLS[name] = build
