@@ -96,6 +96,11 @@ def _dispatch(parser: argparse.ArgumentParser) -> None:
     args = parser.parse_args()
     module, command_parser = args.command, args.parser
     del args.command, args.parser
+    for name, value in vars(args).items():
+        if '' in (value, *(value if isinstance(value, list) else ())) \
+                and value != command_parser.get_default(name):
+            command_parser.error(f'{name.replace("_", "-")} is given, but empty: give it a value, '
+                                 'or leave it out')
     if hasattr(module, 'check'):
         module.check(command_parser, args)
     if getattr(module, 'NEEDS_HOSTS', True):

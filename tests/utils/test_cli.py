@@ -229,3 +229,14 @@ def test_every_tool_tells_of_debug(repo, tool, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         runpy.run_path(str(repo / 'tools' / tool), run_name='__main__')
     assert '--debug' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('arguments', [['x', '--out', ''], [''], ['x', '--names', 'a', '']])
+def test_empty_arguments_are_wrong_usage(monkeypatch, capsys, arguments):
+    from mmrobust.cli import run_tool
+
+    monkeypatch.setattr(sys, 'argv', ['report.py', *arguments])
+    with pytest.raises(SystemExit) as ended:
+        run_tool('report')
+    assert ended.value.code == 2
+    assert 'is given, but empty' in capsys.readouterr().err
