@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from mmrobust.utils.compat import safe_globals
+from mmrobust.utils.files import is_temporary
 
 from .loading import allowed_objects, load_foreign
 
@@ -101,7 +102,8 @@ def _candidates(folder: Path, named: Path | None) -> Iterator[Path]:
         yield named
     folders = {folder, named.parent if named is not None and named.parent.is_dir() else folder}
     others = [path for each in folders for path in each.glob('*.pth')
-              if path != named and not path.name.startswith('best_')]
+              if path != named and not path.name.startswith('best_')
+              and not is_temporary(path.name)]
     yield from sorted(others, key=_age, reverse=True)
 
 

@@ -23,7 +23,11 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from mmrobust.checkpoints import load_foreign, save_checkpoint
-from mmrobust.utils.files import write_bytes_atomically, write_text_atomically
+from mmrobust.utils.files import (
+    remove_abandoned,
+    write_bytes_atomically,
+    write_text_atomically,
+)
 
 from . import random_state
 from .loops import ResumableEpochBasedTrainLoop, ResumableIterBasedTrainLoop, validation_is_due
@@ -112,6 +116,9 @@ class SafeCheckpointHook(CheckpointHook):
         self.file_backend = _RemoveLater(self.file_backend)
         if self.backend_args == dict(backend=ATOMIC):
             self._alike_on_all(lambda: _check_room(Path(self.out_dir), runner))
+            if is_main_process():
+                for each in {self.out_dir, runner.work_dir}:
+                    remove_abandoned(each)
         if runner.iter == 0:
             self._resumed = None
             return

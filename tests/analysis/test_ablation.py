@@ -1,6 +1,11 @@
 """The grid of runs, with tools that only take notes."""
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -95,3 +100,42 @@ def test_a_part_of_a_benchmark(tools, tmp_path):
     table = run_ablation(tools, 'config.py', grid, 'fog', tmp_path / 'out')
     assert 'mPC of a part' in table and '7.00' in table
     assert not (folder / 'calls').exists()
+
+
+SLOW = '''
+import os, signal, sys, time
+from pathlib import Path
+work_dir = Path(sys.argv[sys.argv.index('--work-dir') + 1])
+
+def stop(number, frame):
+    (work_dir / 'saved').write_text(str(number))
+    os._exit(int(os.environ['MMROBUST_STOP_STATUS']))
+
+signal.signal(signal.SIGTERM, stop)
+(work_dir / 'pid').write_text(str(os.getpid()))
+time.sleep(60)
+'''
+RUN = '''
+import sys
+from mmrobust.analysis.ablation import parse_grid, run_ablation
+from mmrobust.utils.cli import run
+sys.exit(run(lambda: run_ablation(sys.argv[1], 'c.py', parse_grid(['a=1']), 'fog', sys.argv[2])))
+'''
+
+
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 0), (signal.SIGKILL, -9)])
+def test_its_training_ends_with_it(tools, tmp_path, repo, number, status):
+    (tools / 'train.py').write_text(SLOW)
+    process = subprocess.Popen([sys.executable, '-c', RUN, str(tools), str(tmp_path / 'out')],
+                               cwd=repo, env={**os.environ, 'PYTHONPATH': str(repo)})
+    folder = tmp_path / 'out' / run_name({'a': '1'})
+    while not (folder / 'pid').exists() or not (folder / 'pid').read_text():
+        assert process.poll() is None
+        time.sleep(.05)
+    process.send_signal(number)
+    assert process.wait(60) == status
+    deadline = time.monotonic() + 60
+    while not (folder / 'saved').exists():
+        assert time.monotonic() < deadline
+        time.sleep(.05)
+    assert not (folder / 'trained').exists()

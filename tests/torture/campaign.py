@@ -209,7 +209,8 @@ def end_of_training(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
-    return digest.hexdigest() + ' '.join(sorted(p.name for p in folder.glob('*.pth')))
+    return digest.hexdigest() + ' '.join(
+        sorted(p.name for p in folder.glob('*.pth') if not files.is_temporary(p.name)))
 
 
 def write_images(folder: Path, count: int = 4) -> None:
@@ -298,27 +299,29 @@ def by_torchrun(folder: Path) -> list[str]:
             '--pause', '.002']
 
 
+BY_ITERATION, BY_EPOCH, WITH_WORKERS = training(), training(by_epoch=True), training(workers=2)
+
 # name -> (work, processes, digest of the end, interruption, disturbance, share of the trials)
 KINDS = {
-    'train by iteration, SIGKILL': (training(), 1, end_of_training, kill, None, 24),
-    'train by epoch, SIGKILL': (training(by_epoch=True), 1, end_of_training, kill, None, 16),
-    'train, 2 workers, SIGKILL': (training(workers=2), 1, end_of_training, kill, None, 12),
-    'train, SIGKILL within a write': (training(), 1, end_of_training, nothing,
+    'train by iteration, SIGKILL': (BY_ITERATION, 1, end_of_training, kill, None, 24),
+    'train by epoch, SIGKILL': (BY_EPOCH, 1, end_of_training, kill, None, 16),
+    'train, 2 workers, SIGKILL': (WITH_WORKERS, 1, end_of_training, kill, None, 12),
+    'train, SIGKILL within a write': (BY_ITERATION, 1, end_of_training, nothing,
                                       die_in_a_write, 40),
-    'train by epoch, SIGKILL within a write': (training(by_epoch=True), 1, end_of_training,
+    'train by epoch, SIGKILL within a write': (BY_EPOCH, 1, end_of_training,
                                                nothing, die_in_a_write, 16),
-    'train, SIGTERM then SIGKILL': (training(), 1, end_of_training, stop_then_kill, None, 16),
-    'train by epoch, SIGTERM then SIGKILL': (training(by_epoch=True), 1, end_of_training,
+    'train, SIGTERM then SIGKILL': (BY_ITERATION, 1, end_of_training, stop_then_kill, None, 16),
+    'train by epoch, SIGTERM then SIGKILL': (BY_EPOCH, 1, end_of_training,
                                              stop_then_kill, None, 8),
-    'train, a stop request': (training(), 1, end_of_training, stop, None, 8),
-    'train, a worker killed': (training(workers=2), 1, end_of_training, kill_worker, None, 10),
-    'train, full disk': (training(), 1, end_of_training, nothing, fill_the_disk, 10),
-    'train, read-only': (training(), 1, end_of_training, nothing, read_only, 10),
-    '2 processes, SIGKILL of all': (training(), 2, end_of_training, kill, None, 6),
-    '2 processes, SIGKILL of one': (training(), 2, end_of_training, kill_one, None, 10),
-    '2 processes, SIGTERM then SIGKILL': (training(by_epoch=True), 2, end_of_training,
+    'train, a stop request': (BY_ITERATION, 1, end_of_training, stop, None, 8),
+    'train, a worker killed': (WITH_WORKERS, 1, end_of_training, kill_worker, None, 10),
+    'train, full disk': (BY_ITERATION, 1, end_of_training, nothing, fill_the_disk, 10),
+    'train, read-only': (BY_ITERATION, 1, end_of_training, nothing, read_only, 10),
+    '2 processes, SIGKILL of all': (BY_ITERATION, 2, end_of_training, kill, None, 6),
+    '2 processes, SIGKILL of one': (BY_ITERATION, 2, end_of_training, kill_one, None, 10),
+    '2 processes, SIGTERM then SIGKILL': (BY_EPOCH, 2, end_of_training,
                                           stop_then_kill, None, 4),
-    '2 processes, one is asked to stop': (training(), 2, end_of_training, stop, None, 8),
+    '2 processes, one is asked to stop': (BY_ITERATION, 2, end_of_training, stop, None, 8),
     'benchmark, SIGKILL': (benchmarking, 1, end_of_benchmark, kill, None, 14),
     'benchmark, SIGKILL within a write': (benchmarking, 1, end_of_benchmark, nothing,
                                           die_in_a_write, 10),
