@@ -27,13 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from mmrobust.analysis.ablation import parse_grid, run_ablation
+    from mmrobust.apis.checks import check_overrides
     from mmrobust.apis.config import load_config
     from mmrobust.evaluation.protocols import get_protocol
     from mmrobust.utils.shipped import shipped
 
     grid = parse_grid(args.grid)
     # a mistake in these is said here rather than in a log
-    load_config(args.config)
+    check_overrides(load_config(args.config), list(grid[0]))
     get_protocol(args.benchmark, args.corruptions, args.severities)
     test = [*(['--corruptions', *args.corruptions] if args.corruptions else []),
             *(['--severities', *args.severities] if args.severities else [])]
