@@ -179,6 +179,7 @@ def _sentence(row: dict[str, Any]) -> str:
     for part, name in (('attention', 'self-attention'), ('tap', 'TAP')):
         if row[f'{part}_operations'] is not None:
             formula = row[f'{part}_formula']
+            name = 'local aggregation' if formula is None else name
             text += (f'; {name} {row[f"{part}_parameters"] / 1e6:.2f}M, '
                      f'{row[f"{part}_operations"] / 1e9:.3f} GFLOPs '
                      f'({row[f"{part}_operations"] / row["operations"]:.2%}'
@@ -193,7 +194,7 @@ def _draw(rows: list[dict[str, Any]], path: Path) -> None:
             ('parameters', 1e6, 'parameters (millions)'),
             ('operations', 1e9, 'GFLOPs (multiply-adds)')), strict=True):
         start = [0.] * len(rows)
-        parts = {'TAP': [row[f'tap_{key}'] or 0 for row in rows],
+        parts = {'TAP or its alternative': [row[f'tap_{key}'] or 0 for row in rows],
                  'self-attention': [row[f'attention_{key}'] or 0 for row in rows]}
         parts['the rest'] = [row[key] - sum(values) for row, *values in
                              zip(rows, *parts.values(), strict=True)]

@@ -94,7 +94,7 @@ def _draw(means: Means, models: Sequence[str], condition: Condition, path: Path)
         axis.xaxis.get_major_locator().set_params(integer=True)
     for axis in axes[-1]:
         axis.set_xlabel('layer', fontsize=SIZES['label'])
-    figure.suptitle(f'attention on {condition} images', fontsize=SIZES['title'])
+    figure.suptitle(f'attention, images: {condition}', fontsize=SIZES['title'])
     figure.legend(*axes[0, 0].get_legend_handles_labels(), fontsize=SIZES['legend'],
                   frameon=False, loc='outside lower center', ncols=min(3, len(models)))
     save_figure(figure, path)

@@ -154,8 +154,8 @@ def _draw(summaries: dict[str, Summary], conditions: Sequence[Condition], heads:
         std = np.array([summary.per_layer[layer].std for layer in layers])
         by_layer.plot(layers, mean, color=colour, marker=MARKERS[i % len(MARKERS)],
                       markersize=4, linewidth=1.3, label=model)
-        by_layer.fill_between(layers, mean - std, mean + std, color=colour, alpha=0.15,
-                              linewidth=0)
+        by_layer.fill_between(layers, mean - std, np.minimum(mean + std, 1), color=colour,
+                              alpha=0.15, linewidth=0)
     histogram.set_xlabel('cosine of clean and changed attention,\nmean over layers'
                          + (' and heads' if heads == 'each' else ''), fontsize=SIZES['label'])
     histogram.set_ylabel('images', fontsize=SIZES['label'])
