@@ -219,7 +219,7 @@ def write_images(folder: Path, count: int = 4) -> None:
         for label in 'ab':
             path = folder / label / f'{i}.png'
             path.parent.mkdir(parents=True, exist_ok=True)
-            image = cv2.resize(rng.integers(0, 256, (4, 4, 3), np.uint8), (32, 32))
+            image = cv2.resize(rng.integers(0, 256, (4, 4, 3), np.uint8), (64, 64))
             cv2.imwrite(str(path), image)
 
 
@@ -364,7 +364,7 @@ class Campaign:
         work, processes, digest, *_ = KINDS[kind]
         key = work, processes
         if key not in self.references:
-            folder = self.root / f'reference{len(self.references)}'
+            folder = self.root / f'reference_{list(KINDS).index(kind)}'
             began = time.monotonic()
             statuses = self.start(work, folder, processes).wait()
             assert not any(statuses), (self.root / f'{folder.name}.log').read_text()[-3000:]
