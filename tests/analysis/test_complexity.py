@@ -64,7 +64,7 @@ def test_table_1_of_the_paper(repo, tmp_path):
         assert float(row['parameters']) / 1e6 == pytest.approx(parameters, abs=0.1)
     # pooling adds one operation for each value, a convolution its own and no weighted sum
     tokens, channels, layers = 14 ** 2, 448, 16
-    assert float(rows[1]['tap_operations']) == tokens * channels * layers
+    assert float(rows[1]['tap_operations']) == pytest.approx(tokens * channels * layers, rel=1e-5)
     assert float(rows[3]['tap_operations']) == pytest.approx(
         9 * tokens * channels ** 2 * layers, rel=1e-5)
     assert rows[3]['tap_formula'] == '' and "formula" in text.splitlines()[-1]
