@@ -149,6 +149,6 @@ def test_bad_attacks_are_refused_before_work_starts(benchmark, tmp_path):
         benchmark('pgd', radii=[1], steps=0)
     with pytest.raises(ValueError, match='step_size=0.0 must be above 0'):
         benchmark('pgd', 'size', radii=[1], step_size=0)
-    with pytest.raises(ValueError, match=r'ratio=2.0 is outside \(0, 1\)'):
+    with pytest.raises(ValueError, match=r'ratio=2.0 is outside \[0, 1\)'):
         benchmark('patch-corruption', 'other', ratio=2.)
     assert not (tmp_path / 'out').exists()

@@ -87,7 +87,7 @@ def test_the_models_own_corruption_model():
 
 def test_errors(tmp_path):
     model, data = trained_classifier(), classifier_batch(2)
-    with pytest.raises(ValueError, match=r'ratio=1.5 is outside \(0, 1\)'):
+    with pytest.raises(ValueError, match=r'ratio=1.5 is outside \[0, 1\)'):
         PatchCorruptionAttack(ratio=1.5)
     with pytest.raises(ValueError, match='not a multiple of the patch of 12 x 12'):
         PatchCorruptionAttack(patch_size=12)(model, data)
