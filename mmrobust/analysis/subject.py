@@ -16,7 +16,7 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from mmrobust.checkpoints import guard_loading, load_weights
-from mmrobust.datasets.images import read_image
+from mmrobust.datasets.images import is_local, read_image, shown
 from mmrobust.datasets.pipeline import NamingCompose, what_it_reads
 from mmrobust.datasets.transforms.corrupt import relative_path
 from mmrobust.datasets.transforms.read_image import ReadImage
@@ -179,6 +179,9 @@ class ImageSource:
             FileNotFoundError: If it is not there.
             ImageDecodeError: If it is no image.
         """
+        if is_local(path) and not os.path.exists(path):
+            raise FileNotFoundError(f'there is no image {shown(path)}: name a file, or the number '
+                                    'of an image of the test data')
         steps = [TRANSFORMS.build(step) for step in self.pipeline
                  if what_it_reads(step) != 'seg_map_path']
         results = dict(img_path=str(path), img_id=0, sample_idx=0)

@@ -6,6 +6,7 @@ from mmengine.registry import TASK_UTILS
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+from mmrobust.checkpoints import guard_loading
 from mmrobust.models.alignment import PatchCorruption, PatchCorruptionModel
 
 from .victim import Victim
@@ -19,7 +20,8 @@ def load_corruption_model(checkpoint: str, ratio: float, fill: str) -> PatchCorr
     Raises:
         ValueError: If there is none in it, or its grid is not square.
     """
-    state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    with guard_loading():
+        state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     state = state.get('state_dict', state)
     weights = {key.removeprefix(PREFIX): value for key, value in state.items()
                if key.startswith(PREFIX)}

@@ -43,7 +43,7 @@ def test_draws(tool, tmp_path, name, arguments, says):
     ('attention_maps', ['--image', '77'], 'there is no image 77'),
     ('attention_maps', ['--image', 'none.png'], "there is no image 'none.png'"),
     ('attention_maps', ['--corruption', 'frog'], "unknown corruption 'frog'"),
-    ('attention_maps', ['--occlude', '1.5'], 'ratio=1.5 is outside (0, 1)'),
+    ('attention_maps', ['--occlude', '1.5'], 'ratio=1.5 is outside [0, 1)'),
     ('attention_maps', ['--chosen-by', 'afat.pth'], 'say what share of them, such as'),
     ('mask_stability', ['--masks', '0'], '0 masks: draw at least 1'),
     ('mask_stability', ['--patch-size', '48'], 'is not a multiple of the patch of 48 x 48'),

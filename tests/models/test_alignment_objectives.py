@@ -148,14 +148,14 @@ def test_reentrant_checkpointing_is_refused():
         model.loss(*batch())
 
 
-def test_compiled_graphs_may_go_backward_twice(monkeypatch):
+def test_compiled_graphs_may_go_backward_twice():
     config = pytest.importorskip('torch._functorch.config')
     if not hasattr(config, 'donated_buffer'):
         pytest.skip('graphs of this torch always may')
     for objective in OBJECTIVES:
-        monkeypatch.setattr(config, 'donated_buffer', True)
-        classifier(alignment=dict(objective=objective))
-        assert config.donated_buffer == (objective == 'total')
+        with config.patch(donated_buffer=True):
+            classifier(alignment=dict(objective=objective))
+            assert config.donated_buffer == (objective == 'total')
 
 
 @pytest.mark.parametrize(('old', 'new'), [('alignment', 'total'),
@@ -211,3 +211,8 @@ def test_two_processes(tmp_path, repo):
                 for half in (slice(4), slice(4, None))]
     assert_ascends(torch.load(result), {
         name: (grad + expected[1][name]) / 2 for name, grad in expected[0].items()})
+
+
+def test_old_and_new_name_together_are_refused():
+    with pytest.raises(ValueError, match="adversary='alignment', its old name"):
+        classifier(alignment=dict(adversary='alignment', objective='alignment'))

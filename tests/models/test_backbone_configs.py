@@ -82,7 +82,19 @@ def test_segformer(name):
 
 
 def test_no_recipe_is_untested():
-    tested = {*IMAGENET, *CIFAR, *SMALL, *SEGFORMER}
+    # AlexNet, the baseline of mFR, is below
+    tested = {*IMAGENET, *CIFAR, *SMALL, *SEGFORMER, 'alexnet_imagenet'}
     found = {path.stem for pattern in ('*_imagenet.py', '*_cifar*.py', 'mit_*.py')
              for path in CONFIGS.glob(pattern) if '_afat' not in path.stem}
     assert found == tested
+
+
+def test_alexnet_has_the_names_of_torchvision():
+    pytest.importorskip('mmpretrain')
+    alexnet = pytest.importorskip('torchvision').models.alexnet
+    _, model = build('alexnet_imagenet')
+    with torch.device('meta'):
+        published = alexnet().state_dict()
+    assert {name.removeprefix('backbone.'): value.shape
+            for name, value in model.state_dict().items()} == \
+        {name: value.shape for name, value in published.items()}

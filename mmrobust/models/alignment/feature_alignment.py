@@ -39,13 +39,13 @@ class AdversarialFeatureAlignment(nn.Module):
             ``'squared_norm'``, as the paper writes it, sums them per image and averages over
             images and blocks. It is N C times as large for N tokens of C channels: the lambda
             that goes with it is 5e-3 / (N C). Defaults to ``'mse'``.
-        objective (str): What the corruption model maximises, and nothing else. The model's own
-            gradients do not depend on it. ``'alignment'``: this loss (equation 2 and line 9 of
-            algorithm 1 of the paper). ``'total'``: all losses of the model together, as in the
-            authors' code; with shared batch statistics the loss of the clean images is most of
-            them. ``'cross_entropy'``: the host's loss on the corrupted images (table 6 of the
-            paper). Where images share batch statistics ``'alignment'`` takes a second backward,
-            to the images and past all weights; elsewhere it comes with the first.
+        objective (str, optional): What the corruption model maximises, and nothing else. The
+            model's own gradients do not depend on it. ``'alignment'``: this loss (equation 2 and
+            line 9 of algorithm 1 of the paper). ``'total'``: all losses of the model together, as
+            in the authors' code; with shared batch statistics the loss of the clean images is
+            most of them. ``'cross_entropy'``: the host's loss on the corrupted images (table 6 of
+            the paper). Where images share batch statistics ``'alignment'`` takes a second
+            backward, to the images and past all weights; elsewhere it comes with the first.
             Defaults to ``'alignment'``.
         gradient_scale (float): The corruption model's gradients are multiplied by this, and only
             then clipped (each score's to 1, the whole to the norm that its optimizer allows).
@@ -62,11 +62,12 @@ class AdversarialFeatureAlignment(nn.Module):
             ``'total'`` now.
 
     Raises:
-        ValueError: On a negative weight or scale, or an unknown norm or objective.
+        ValueError: On a negative weight or scale, an unknown norm or objective, or two names for
+            the latter.
     """
 
     def __init__(self, corruption: dict | None = None, loss_weight: float = 5e-3,
-                 norm: str = 'mse', objective: str = 'alignment',
+                 norm: str = 'mse', objective: str | None = None,
                  gradient_scale: float = 65536., matched_drop_path: bool = False,
                  blocks: str | None = None, adversary: str | None = None):
         super().__init__()
@@ -79,7 +80,11 @@ class AdversarialFeatureAlignment(nn.Module):
         if norm not in ('mse', 'squared_norm'):
             raise ValueError(f"norm='{norm}': choose 'mse' or 'squared_norm'")
         if adversary is not None:
+            if objective is not None:
+                raise ValueError(f"objective='{objective}' and adversary='{adversary}', its old "
+                                 'name, are both given: leave out adversary')
             objective = _objective_of(adversary)
+        objective = objective or 'alignment'
         if objective not in OBJECTIVES:
             raise ValueError(f"objective='{objective}': choose 'alignment', 'total' or "
                              "'cross_entropy'")
