@@ -74,8 +74,9 @@ setup(
     extras_require={
         # the maintained family, with everything that it leaves to the user to install
         'mm': [
-            'torch>=2.1',
-            'torchvision>=0.16',
+            # its mmseg needs NumPy 2, which torch before 2.3 cannot use
+            'torch>=2.3',
+            'torchvision>=0.18',
             'onedl-mmengine>=0.10.12,<0.11',
             'onedl-mmcv>=2.3.6,<2.4',
             'onedl-mmsegmentation>=1.4.2,<1.5',

@@ -27,7 +27,7 @@ ENVIRONMENTS = {
     'torch-2.1': ('3.10', '3.11'),
     'oldest': ('3.10', '3.11'),
 }
-ORIGINALS = ('torch-2.5', 'torch-2.1')
+ORIGINALS = ('torch-2.5', 'torch-2.1', 'oldest')
 TEST_TOOLS = ('pytest', 'pytest-xdist', 'hypothesis', 'tensorboard', 'shtab')
 SHOWN = ('torch', 'numpy', 'opencv-python', 'mmengine', 'onedl-mmengine', 'mmcv', 'mmcv-lite',
          'onedl-mmcv', 'mmsegmentation', 'onedl-mmsegmentation', 'mmpretrain',
