@@ -117,7 +117,7 @@ def several(folder):
     return folder
 
 
-@pytest.mark.parametrize('damage', ['cut', 'empty', 'flipped'])
+@pytest.mark.parametrize('damage', ['cut', 'empty', 'flipped', 'names'])
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys, damage):
     folder = several(tmp_path / 'run')
     path = folder / 'iter_15.pth'
@@ -125,7 +125,9 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys, damage):
     if damage == 'flipped':
         middle = slice(len(content) // 2, len(content) // 2 + 400)
         content[middle] = bytes(byte ^ 255 for byte in content[middle])
-    path.write_bytes({'cut': content[:-200], 'empty': b'', 'flipped': content}[damage])
+    if damage == 'names':  # of the members of the archive, in its directory
+        content = content.replace(b'archive/', b'\x9erchive/').replace(b'iter_15/', b'\x9eter_15/')
+    path.write_bytes({'cut': content[:-200], 'empty': b''}.get(damage, content))
     found = latest_checkpoint(folder)
     assert Path(found.path).name == 'iter_12.pth' and 'iter_15.pth' in found.skipped[0]
     train(tiny_config(folder, resume=True))
