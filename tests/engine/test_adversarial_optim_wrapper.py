@@ -1,11 +1,11 @@
 """A model's optimizer and its adversary's: one backward, one loss scale, two updates."""
-import os
-import subprocess
-import sys
 from functools import partial
 
 import pytest
 import torch
+import torch.distributed as dist
+from groups import Group
+from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import AmpOptimWrapper
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.registry import MODELS
@@ -58,6 +58,14 @@ def data(indices=range(4)):
                 data_samples=[s['data_samples'] for s in samples])
 
 
+def batch_norm_is_fixed(model):
+    """Statistics of a part are not those of the whole."""
+    for module in model.train().modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    return model
+
+
 def test_who_optimizes_what():
     model = build_model()
     wrapper = build_wrapper(model)
@@ -85,10 +93,7 @@ def test_training_moves_both():
 def test_accumulation_equals_one_batch():
     results = []
     for counts, parts in ((1, [range(4)]), (2, [range(2), range(2, 4)])):
-        model = build_model()
-        for module in model.train().modules():  # statistics of a part are not those of the whole
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
+        model = batch_norm_is_fixed(build_model())
         wrapper = build_wrapper(model, accumulative_counts=counts,
                                 optimizer=dict(type='SGD', lr=.1))
         for part in parts:
@@ -179,42 +184,21 @@ def test_random_patches_need_no_adversary():
     assert not hasattr(wrapper, 'adversary')
 
 
-WORKER = """
-import sys, torch, torch.distributed as dist
-from mmengine.model import MMDistributedDataParallel
-sys.path.insert(0, sys.argv[1])
-import mmrobust
-from test_adversarial_optim_wrapper import build_model, build_wrapper, data
-dist.init_process_group('gloo')
-model = build_model().train()
-for module in model.modules():
-    if isinstance(module, torch.nn.BatchNorm2d):
-        module.eval()
-wrapper = build_wrapper(model, optimizer=dict(type='SGD', lr=.1))
-ddp = MMDistributedDataParallel(model, device_ids=None)
-rank = dist.get_rank()
-for _ in range(2):
-    ddp.train_step(data(range(2 * rank, 2 * rank + 2)), wrapper)
-if rank == 0:
-    torch.save(model.state_dict(), sys.argv[2])
-dist.destroy_process_group()
-"""
+def test_two_processes_equal_one(tmp_path):
+    def work():
+        dist.init_process_group('gloo')
+        model, rank = batch_norm_is_fixed(build_model()), dist.get_rank()
+        wrapper = build_wrapper(model, optimizer=dict(type='SGD', lr=.1))
+        ddp = MMDistributedDataParallel(model, device_ids=None)
+        for _ in range(2):
+            ddp.train_step(data(range(2 * rank, 2 * rank + 2)), wrapper)
+        if rank == 0:
+            torch.save(model.state_dict(), tmp_path / 'state.pth')
+        dist.destroy_process_group()
 
-
-def test_two_processes_equal_one(tmp_path, repo):
-    script, result = tmp_path / 'worker.py', tmp_path / 'state.pth'
-    script.write_text(WORKER)
-    done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2',
-         str(script), str(repo / 'tests/engine'), str(result)],
-        cwd=repo, capture_output=True, text=True, timeout=120,
-        env={**os.environ, 'PYTHONPATH': str(repo), 'OMP_NUM_THREADS': '1'})
-    assert done.returncode == 0, done.stderr[-2000:]
-    model = build_model().train()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
+    assert Group(work, tmp_path / 'log', 2).wait() == [0, 0], (tmp_path / 'log').read_text()
+    model = batch_norm_is_fixed(build_model())
     wrapper = build_wrapper(model, optimizer=dict(type='SGD', lr=.1))
     for _ in range(2):
         model.train_step(data(), wrapper)
-    torch.testing.assert_close(torch.load(result), dict(model.state_dict()))
+    torch.testing.assert_close(torch.load(tmp_path / 'state.pth'), dict(model.state_dict()))

@@ -1,8 +1,12 @@
 """A resumed run is the run that was interrupted."""
 import copy
+from functools import partial
 
 import pytest
 import torch
+from mmengine.optim.optimizer import amp_optimizer_wrapper
+from mmengine.registry import DATASETS
+from test_adversarial_optim_wrapper import MODEL, OPTIM, Images
 from tiny import Crash, assert_same_end, final_state, tiny_config
 
 from mmrobust.apis import train
@@ -55,6 +59,30 @@ def test_what_else_has_a_state(tmp_path, options):
     assert_same_end(tmp_path / 'resumed', tmp_path / 'straight')
 
 
+@pytest.mark.parametrize('amp', [
+    {}, dict(type='CPUAmpOptimWrapper'), dict(type='AmpOptimWrapper', dtype='bfloat16')],
+    ids=['float32', 'bfloat16', 'loss scale'])
+def test_a_classifier_with_an_adversary(tmp_path, monkeypatch, amp):
+    """MMPretrain's, a FAN with drop path and AFAT: two optimizers, and the loss scale of both."""
+    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
+    monkeypatch.setattr(amp_optimizer_wrapper, 'GradScaler', partial(
+        torch.amp.GradScaler, 'cpu', growth_interval=3))
+    DATASETS.register_module(name='FixedImages', module=Images, force=True)
+    options = dict(
+        default_scope='mmpretrain', length=6, optim_wrapper={**OPTIM, **amp},
+        model={**MODEL, 'backbone': {**MODEL['backbone'], 'drop_path_rate': .5}},
+        train_dataloader=dict(dataset=dict(type='FixedImages'), batch_size=4, num_workers=2,
+                              sampler=dict(type='InfiniteSampler'),
+                              collate_fn=dict(type='pseudo_collate')),
+        val_cfg=None, val_dataloader=None, val_evaluator=None,
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2)))
+    train(tiny_config(tmp_path / 'straight', **options))
+    crash_and_resume(tmp_path / 'resumed', 5, **options)
+    assert_same_end(tmp_path / 'resumed', tmp_path / 'straight')
+    assert any('adversary' in name and 'momentum' in name
+               for name in final_state(tmp_path / 'resumed')[1])
+
+
 def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path):
     train(tiny_config(tmp_path / 'straight'))
     train(tiny_config(tmp_path / 'cut', val_cfg=None, val_dataloader=None, val_evaluator=None,
@@ -67,8 +95,6 @@ def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path):
 
 
 def test_the_main_process_keeps_its_own_draws():
-    from mmengine.registry import DATASETS
-
     from mmrobust.engine.numbered_data import Draw, NumberedDataset
 
     data = NumberedDataset(DATASETS.build(dict(type='TinyData')), seed=1)

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from pathlib import Path
 
 import pytest
+from groups import PATIENCE, REPO, end_marked, environment, family
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from tiny import assert_same_end, final_state, tiny_config
@@ -86,15 +88,22 @@ def test_outside_the_main_thread(tmp_path):
     assert not failure and final_state(tmp_path)[0] == 15
 
 
-def launch(folder, repo, *options, processes=1, **env):
-    command = [str(TORTURE / 'train_tiny.py'), str(folder), *options]
-    if processes > 1:
-        command = ['-m', 'torch.distributed.run', '--standalone',
-                   f'--nproc-per-node={processes}', *command, '--launcher', 'pytorch']
-    return subprocess.Popen(
-        [sys.executable, *command], cwd=repo, start_new_session=True, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(repo), **env})
+@pytest.fixture
+def launch(tmp_path):
+    """Starts the tiny training as a command; whatever it leaves behind ends with the test."""
+    mark = uuid.uuid4().hex
+
+    def start(*options, processes=1, **env):
+        command = [str(TORTURE / 'train_tiny.py'), str(tmp_path), *options]
+        if processes > 1:
+            command = ['-m', 'mmrobust.utils.torchrun', '--standalone',
+                       f'--nproc-per-node={processes}', *command, '--launcher', 'pytorch']
+        return subprocess.Popen(
+            [sys.executable, *command], cwd=REPO, start_new_session=True, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(mark, **env))
+
+    yield start
+    end_marked(mark)
 
 
 def wait_for(process, text):
@@ -107,40 +116,41 @@ def wait_for(process, text):
 
 
 @pytest.mark.parametrize('status', [0, 75])
-def test_the_whole_group_is_asked(tmp_path, repo, status):
+def test_the_whole_group_is_asked(tmp_path, launch, status):
     """As scancel and a terminal do: workers get the signal too, and end without a word."""
-    process = launch(tmp_path, repo, '--length', '100000', '--workers', '2', '--pause', '.01',
-                     '--shown', MMROBUST_STOP_STATUS=str(status))
+    process = launch('--length', '100000', '--workers', '2', '--pause', '.01', '--shown',
+                     MMROBUST_STOP_STATUS=str(status))
     seen = wait_for(process, r'Iter\(train\)')
     os.killpg(process.pid, signal.SIGTERM)
-    seen += process.communicate(timeout=60)[0]
+    seen += process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == status, seen
     assert len(re.findall('Stopped on request after iteration', seen)) == 1
     assert 'Traceback' not in seen and 'Error' not in seen
     assert final_state(tmp_path)[0] > 0
 
 
-def test_one_process_of_two_is_asked(tmp_path, repo):
-    process = launch(tmp_path, repo, '--length', '100000', '--pause', '.01', '--shown',
-                     processes=2)
+@pytest.mark.parametrize(('who', 'number', 'status'), [
+    ('a process', signal.SIGUSR1, 0), ('the launcher', signal.SIGINT, 128 + signal.SIGINT)],
+    ids=['a process', 'the launcher'])
+def test_one_of_them_is_asked(tmp_path, launch, who, number, status):
+    """The two processes save once, at the same iteration."""
+    process = launch('--length', '100000', '--pause', '.01', '--shown', processes=2)
     seen = wait_for(process, r'Iter\(train\)')
-    children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
-    os.kill(int(children[-1]), signal.SIGUSR1)
-    seen += process.communicate(timeout=60)[0]
-    assert process.returncode == 0, seen
+    os.kill([*family(process.pid)][-1] if who == 'a process' else process.pid, number)
+    seen += process.communicate(timeout=PATIENCE)[0]
+    assert process.returncode == status, seen
     assert len(re.findall('Stopped on request after iteration', seen)) == 1
     assert 'Traceback' not in seen
     assert final_state(tmp_path)[0] > 0
 
 
-def test_processes_end_with_their_launcher(tmp_path, repo):
-    process = launch(tmp_path, repo, '--length', '100000', '--pause', '.01', '--shown',
-                     processes=2)
+def test_processes_end_with_their_launcher(tmp_path, launch):
+    process = launch('--length', '100000', '--pause', '.01', '--shown', processes=2)
     wait_for(process, r'Iter\(train\)')
-    children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+    children = [*family(process.pid)][1:]
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while any(Path(f'/proc/{child}').exists() for child in children):
         assert time.monotonic() < deadline
         time.sleep(.1)

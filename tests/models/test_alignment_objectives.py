@@ -203,7 +203,7 @@ def test_two_processes(tmp_path, repo):
     done = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2',
          str(script), str(repo / 'tests/models'), str(result)],
-        cwd=repo, capture_output=True, text=True, timeout=120,
+        cwd=repo, capture_output=True, text=True, timeout=900,
         env={**os.environ, 'PYTHONPATH': str(repo), 'OMP_NUM_THREADS': '1'})
     assert done.returncode == 0, done.stderr[-2000:]
     images, samples = batch(8)

@@ -123,7 +123,7 @@ def tiny_config(folder, by_epoch=False, workers=0, length=None, interval=None, h
 
 
 def final_state(folder):
-    """Weights and optimizer state at the end of a run, by name."""
+    """Weights, states of optimizers and random generators at the end of a run, by name."""
     from mmrobust.checkpoints import load_foreign
 
     named = Path((Path(folder) / 'last_checkpoint').read_text())
@@ -131,8 +131,8 @@ def final_state(folder):
     tensors = {}
 
     def collect(node, name):
-        if isinstance(node, torch.Tensor):
-            tensors[name] = node
+        if isinstance(node, (torch.Tensor, float)):
+            tensors[name] = torch.as_tensor(node)
         elif isinstance(node, dict):
             for key, value in node.items():
                 collect(value, f'{name}.{key}')
