@@ -10,8 +10,13 @@ import sys
 
 
 def main() -> int:
-    """Run ``torch.distributed.run``; exit as the process that failed first did."""
+    """Run ``torch.distributed.run``; exit as the process that failed first did.
+
+    A signal for the launcher alone is passed on to the processes, which save and say so; its own
+    exit status is that of a process ended by the signal.
+    """
     from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     logging.getLogger('torch.distributed.elastic.multiprocessing.api').setLevel(logging.CRITICAL)
@@ -20,6 +25,8 @@ def main() -> int:
     except ChildFailedError as error:
         status = error.get_first_failure()[1].exitcode
         return status if status > 0 else 128 - status  # ended by a signal
+    except SignalException as stop:
+        return 128 + stop.sigval
     return 0
 
 
