@@ -11,15 +11,17 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mmrobust.corruptions import GROUPS, NAMES, corrupt, image_seed
+from mmrobust.corruptions import GROUPS, NAMES, check_size, corrupt, image_seed
 from mmrobust.utils.files import remove_abandoned, walk, write_bytes_atomically
 from mmrobust.utils.lock import locked
 from mmrobust.utils.processes import end_with_parent
 
 from .copy_records import Sources, check_settings, content_digest
-from .images import check_whole, decode, shown
+from .grey_levels import FULL, find_peak, from_grey_levels, to_grey_levels
+from .images import check_whole, decode, header, shown
 
 SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff', '.ppm'}
+LOOKED_AT = 6  # images, for what 16 bits mean
 
 
 def write_corrupted_copies(source: str, target: str, corruptions: Sequence[str] = ('benchmark',),
@@ -31,7 +33,8 @@ def write_corrupted_copies(source: str, target: str, corruptions: Sequence[str] 
     What is there already is kept, so an interrupted run continues, unless it was made of other
     images or by another version of the corruptions. An image depends on its path below
     ``source``, the type, the severity and the seed only; as PNG it equals what the transform
-    ``Corrupt`` makes of it.
+    ``Corrupt`` makes of it. Images of 16 bits are corrupted in 256 grey levels, and their copies
+    have 16 bits and the range of the source.
 
     Args:
         source (str): Folder with images, at any depth.
@@ -51,8 +54,9 @@ def write_corrupted_copies(source: str, target: str, corruptions: Sequence[str] 
 
     Raises:
         FileNotFoundError: The source holds no image.
-        ValueError: An unknown type or option, an image that cannot be decoded, a target that was
-            begun with other settings, images or corruptions, or one that is not apart from the
+        ValueError: An unknown type or option, an image that cannot be decoded or corrupted (its
+            size is looked at before work begins), 16 bits that JPEG cannot hold or whose white
+            cannot be told, a target that was begun with other settings, images or corruptions, or one that is not apart from the
             source.
     """
     cells = [(name, severity) for name in expand(corruptions) for severity in severities]
@@ -68,15 +72,18 @@ def write_corrupted_copies(source: str, target: str, corruptions: Sequence[str] 
     images = find_images(source, target)
     names = _unique_names(images, format)
 
+    _check_sizes(source, images, cells, family)
+    peak = _peak_of_deep(source, images, format)
     settings = dict(format=format, channel_order=channel_order, seed=seed, family=family)
     if format == 'jpg':
         settings['quality'] = quality
     with locked(target):
-        return _write_missing(source, target, settings, images, names, cells, workers)
+        return _write_missing(source, target, settings, images, names, cells, workers, peak)
 
 
 def _write_missing(source: str, target: str, settings: dict, images: list[str],
-                   names: dict[str, str], cells: list[tuple[str, int]], workers: int) -> int:
+                   names: dict[str, str], cells: list[tuple[str, int]], workers: int,
+                   peak: float) -> int:
     present = _present(target)
     missing = [(image, [cell for cell in cells if _place(*cell, names[image]) not in present])
                for image in images]
@@ -90,7 +97,7 @@ def _write_missing(source: str, target: str, settings: dict, images: list[str],
     try:
         with tqdm(total=total, initial=total - sum(len(left) for _, left in missing),
                   unit='image') as bar:
-            work = partial(_corrupt_file, source, target, settings)
+            work = partial(_corrupt_file, source, target, settings, peak)
             for image, digest, count in _run(
                     work, [(image, names[image], left) for image, left in missing if left],
                     workers):
@@ -194,13 +201,63 @@ def _initialise() -> None:
     end_with_parent(signal.SIGKILL)
 
 
-def _corrupt_file(source: str, target: str, settings: dict, image: str, name: str,
+def _check_sizes(source: str, images: list[str], cells: list[tuple[str, int]],
+                 family: str) -> None:
+    """Refuse images that a cell cannot corrupt, by what their files say of their size."""
+    fine = set()
+    for image in images:
+        path = os.path.join(source, image)
+        found = header(path)
+        if found is None or found[0] in fine:
+            continue  # whoever decodes it will see
+        width, height = found[0]
+        for name, severity in cells:
+            try:
+                check_size(height, width, name, severity, family)
+            except ValueError as error:
+                raise ValueError(f'{shown(path)}: {error}') from None
+        fine.add(found[0])
+
+
+def _peak_of_deep(source: str, images: list[str], format: str) -> float:
+    """The value of white in images of 16 bits, by some of them.
+
+    Raises:
+        ValueError: If it cannot be told, or the copies could not hold it.
+    """
+    deep = []
+    for index in np.unique(np.linspace(0, len(images) - 1, LOOKED_AT).astype(int)):
+        path = os.path.join(source, images[index])
+        check_whole(path)
+        image = decode(Path(path).read_bytes(), f'image {shown(path)}', deep=True)
+        if image.dtype == np.uint16:
+            deep.append(image)
+            _check_format(path, format)
+    return find_peak(deep, shown(source)) if deep else FULL[16]
+
+
+def _check_format(path: str, format: str) -> None:
+    if format != 'png':
+        raise ValueError(f'{shown(path)} has 16 bits, which {format} files cannot hold: write png '
+                         'files, or convert the images to 8 bits first.')
+
+
+def _corrupt_file(source: str, target: str, settings: dict, peak: float, image: str, name: str,
                   cells: list[tuple[str, int]]) -> tuple[str, str, int]:
     """Writes cells of one image; returns its name, the digest of its file and how many they are."""
     path = os.path.join(source, image)
     check_whole(path)
     data = Path(path).read_bytes()
-    decoded = decode(data, f'image {shown(path)}')
+    decoded = decode(data, f'image {shown(path)}', deep=True)
+    kind = decoded.dtype
+    if kind == np.uint8:
+        peak = FULL[8]
+    else:
+        _check_format(path, settings['format'])
+    try:
+        decoded = to_grey_levels(decoded, peak)
+    except ValueError as error:
+        raise ValueError(f'{shown(path)} cannot be corrupted: {error}') from error
     swap = settings['channel_order'] == 'rgb'
     if swap:
         decoded = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
@@ -213,6 +270,7 @@ def _corrupt_file(source: str, target: str, settings: dict, image: str, name: st
             raise ValueError(f'{shown(path)}: {error}') from error
         if swap:
             corrupted = cv2.cvtColor(corrupted, cv2.COLOR_RGB2BGR)
+        corrupted = from_grey_levels(corrupted, kind, peak)
         _, code = cv2.imencode(f'.{settings["format"]}', corrupted, options)
         write_bytes_atomically(Path(target, _place(corruption, severity, name)), code.tobytes())
     return image, content_digest(data), len(cells)

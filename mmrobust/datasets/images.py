@@ -161,8 +161,15 @@ def read_image(path: str, kind: str = 'image') -> np.ndarray:
         return decode(file.read(), f'{kind} {shown(path)}')
 
 
-def decode(data: bytes, what: str) -> np.ndarray:
-    """An image (H, W, 3), uint8, BGR, of the content of a file; see :func:`read_image`."""
+def decode(data: bytes, what: str, deep: bool = False) -> np.ndarray:
+    """An image (H, W, 3), BGR, of the content of a file; see :func:`read_image`.
+
+    Args:
+        data (bytes): The content.
+        what (str): What to call it in errors.
+        deep (bool): Whether to keep 16 bits (uint16) where the file has them.
+            Defaults to False: uint8.
+    """
     buffer = np.frombuffer(data, np.uint8)
     try:
         if data.startswith(DEEP):
@@ -171,7 +178,8 @@ def decode(data: bytes, what: str) -> np.ndarray:
                 raise ImageDecodeError(
                     f'{what} holds {pixels.dtype} values, which 8 bits cannot hold without a '
                     'choice of their range: convert it to 8 bits.')
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+        image = cv2.imdecode(
+            buffer, cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if deep else 0))
     except cv2.error as error:
         raise ImageDecodeError(f'{what} cannot be decoded as an image ({_first_line(error)}): '
                                'replace or remove it.') from error

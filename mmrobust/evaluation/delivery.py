@@ -11,10 +11,9 @@ import cv2
 import numpy as np
 from mmengine import fileio
 
+from mmrobust.datasets.grey_levels import find_peak
+
 LOOKED_AT = 6
-FULL = {8: 255., 16: 65535.}
-# the brightest of several images lies above a quarter of the range that its numbers use
-BRIGHT = 65535 / 4
 
 
 @dataclass(frozen=True)
@@ -63,40 +62,6 @@ def delivery(dataset: Any, load: Callable[[dict], dict] | None) -> Delivery:
     order = _order(dataset, load, images, infos) if len(shape) == 3 and shape[-1] == 3 else 'bgr'
     return Delivery(order, find_peak(images, name),
                     median(min(image.shape[:2]) for image in images))
-
-
-def find_peak(images: list[np.ndarray], name: str) -> float:
-    """The value that is white in some images of a data set.
-
-    Args:
-        images (list[np.ndarray]): Images of one kind.
-        name (str): What to call them in errors.
-
-    Raises:
-        ValueError: If it cannot be told, or they are no images of light.
-    """
-    kinds = {image.dtype for image in images}
-    kind = images[0].dtype
-    remedy = ('give 8-bit images (0 to 255), 16-bit ones that use their range (0 to 65535), or '
-              'floats from 0 to 1 or 0 to 255')
-    if len(kinds) > 1 or kind.kind not in 'uif':
-        raise ValueError(f'the images of {name} are {", ".join(sorted(map(str, kinds)))}: {remedy}'
-                         f' to be corrupted.')
-    if kind == np.uint8:
-        return FULL[8]
-    low = min(float(image.min()) for image in images)
-    high = max(float(image.max()) for image in images)
-    found = f'the images of {name} are {kind} with values from {low:g} to {high:g}'
-    if not low >= 0:  # also where it is not a number
-        raise ValueError(f'{found}, so they were normalised before they could be corrupted: '
-                         f'leave that to the data_preprocessor.')
-    if kind.kind == 'f' and high <= 1:
-        return 1. if high else FULL[8]
-    if BRIGHT < high <= FULL[16]:
-        return FULL[16]
-    if high <= FULL[8] and (kind.kind != 'f' or high > 16):
-        return FULL[8]
-    raise ValueError(f'{found}, which does not tell the value of white: {remedy}.')
 
 
 def _order(dataset: Any, load: Callable | None, images: list[np.ndarray], infos: list[dict]

@@ -6,11 +6,13 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from mmcv.transforms import LoadImageFromFile
 
 from mmrobust.corruptions import corrupt, image_seed
 from mmrobust.datasets.copy_records import copy_settings, other_corruptions
 from mmrobust.datasets.corrupted_copy import write_corrupted_copies
 from mmrobust.datasets.transforms.corrupt import Corrupt
+from mmrobust.datasets.transforms.read_image import ReadImage
 from mmrobust.evaluation.protocols import get_protocol
 from mmrobust.utils import files as files_module
 
@@ -223,3 +225,51 @@ def test_names_that_are_no_text(source, tmp_path, repo):
     (tmp_path / 'source' / os.fsdecode(b'stra\xdfe.jpg')).write_bytes(b'no image')
     run = subprocess.run([*tool, '--corruptions', 'fog'], cwd=repo, capture_output=True, text=True)
     assert run.returncode == 1 and 'Traceback' not in run.stderr and 'stra' in run.stderr
+
+
+def deep_source(tmp_path, dtype=np.uint16, scale=257, size=(36, 48, 3), name='a.png'):
+    rng = np.random.default_rng(0)
+    (tmp_path / 'deep').mkdir(exist_ok=True)
+    image = (rng.integers(0, 256, size) * scale).astype(dtype)
+    cv2.imwrite(str(tmp_path / 'deep' / name), image)
+    return tmp_path / 'deep'
+
+
+@pytest.mark.parametrize('size', [(36, 48, 3), (36, 48, 4), (36, 48)])
+def test_copies_of_16_bits_have_16_bits(tmp_path, size):
+    source = deep_source(tmp_path, size=size)
+    write_corrupted_copies(source, tmp_path / 'out', ['fog'], [3])
+    copy = cv2.imread(str(tmp_path / 'out/fog/3/a.png'), cv2.IMREAD_UNCHANGED)
+    assert copy.dtype == np.uint16
+    path = str(source / 'a.png')
+    image = cv2.imread(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    on_the_fly = Corrupt('fog', 3, root=str(source))(dict(img=image, img_path=path))['img']
+    np.testing.assert_array_equal(copy, on_the_fly)
+    assert copy.max() > 255 * 200  # not a 16-bit file with the numbers of 8 bits
+
+
+def test_16_bits_that_a_copy_would_lose(tmp_path):
+    source = deep_source(tmp_path)
+    with pytest.raises(ValueError, match=r'a\.png.* has 16 bits, which jpg .*: write png'):
+        write_corrupted_copies(source, tmp_path / 'out', ['fog'], [3], format='jpg')
+    source = deep_source(tmp_path, scale=16)  # 12 bits in 16
+    with pytest.raises(ValueError, match='uint16 with values from 0 to 4080.*value of white'):
+        write_corrupted_copies(source, tmp_path / 'out', ['fog'], [3])
+    assert not (tmp_path / 'out').exists()
+
+
+def test_sizes_are_looked_at_before_the_first_copy(source, tmp_path):
+    cv2.imwrite(str(source / 'z.png'), np.zeros((5, 300, 3), np.uint8))
+    with pytest.raises(ValueError, match=r'z\.png.*300 x 5 pixels is too small'):
+        write_corrupted_copies(source, tmp_path / 'out', ['fog'], [3])
+    assert not (tmp_path / 'out').exists()
+
+
+def test_ready_made_images_of_another_kind_are_refused(tmp_path):
+    source = deep_source(tmp_path)
+    (tmp_path / 'eight').mkdir()
+    cv2.imwrite(str(tmp_path / 'eight/a.png'), np.zeros((36, 48, 3), np.uint8))
+    read = ReadImage(LoadImageFromFile(color_type='unchanged'), str(source),
+                     str(tmp_path / 'eight'))
+    with pytest.raises(ValueError, match='loaded as uint8 with 3 channels.*as uint16 with 3'):
+        read(dict(img_path=str(source / 'a.png')))

@@ -9,6 +9,7 @@ from mmengine.registry import TRANSFORMS
 from mmrobust.corruptions import NAMES, corrupt, recompress
 from mmrobust.corruptions.seeding import image_seed
 from mmrobust.corruptions.severities import SEVERITIES
+from mmrobust.datasets.grey_levels import from_grey_levels, to_grey_levels
 
 CHANNEL_ORDERS = ('rgb', 'bgr')
 CIFAR_SIZE = (32, 32)
@@ -26,30 +27,6 @@ def relative_path(path: str, root: str | None) -> str:
     elif osp.isabs(path) or root is None:
         path = osp.join(*PurePath(path).parts[-2:])
     return PurePath(path).as_posix()
-
-
-def to_grey_levels(image: np.ndarray, peak: float) -> np.ndarray:
-    """An image as uint8, of which white is ``peak``.
-
-    Raises:
-        ValueError: If it holds values outside 0 to ``peak``.
-    """
-    if image.dtype == np.uint8 and peak == 255:
-        return image
-    if image.dtype.kind not in 'uif':
-        raise ValueError(f'it is {image.dtype}: give integers or floats')
-    low, high = float(image.min()), float(image.max())
-    if not (low >= -0.01 * peak and high <= 1.01 * peak):
-        raise ValueError(f'it holds {image.dtype} values from {low:g} to {high:g} where 0 is black '
-                         f'and {peak:g} is white')
-    return np.clip(np.rint(image * (255 / peak)), 0, 255).astype(np.uint8)
-
-
-def from_grey_levels(levels: np.ndarray, dtype: np.dtype, peak: float) -> np.ndarray:
-    """The inverse of :func:`to_grey_levels`: exact for integers whose white is 255 or 65535."""
-    if dtype == np.uint8 and peak == 255:
-        return levels
-    return (levels.astype(np.float64) * (peak / 255)).astype(dtype)
 
 
 @TRANSFORMS.register_module(force=True)

@@ -59,6 +59,7 @@ class ReadImage:
         self.load = load
         self.root = root
         self.folder = folder
+        self._compared = False  # with the kind of the original
 
     def __call__(self, results: dict) -> dict:
         original = results.get('img_path')
@@ -71,6 +72,8 @@ class ReadImage:
             raise ImageDecodeError(f'image {shown(path)} cannot be decoded: replace the file.')
         if self.folder or self.size:
             self._check_size(loaded['img'], path, original)
+            if self.folder and not self._compared and osp.isfile(original):
+                self._check_kind(loaded['img'], path, {**results, 'img_path': original})
             loaded['img_path'] = original
         return loaded
 
@@ -87,6 +90,18 @@ class ReadImage:
                 f'the ready-made image {shown(path)} is {there[1]} x {there[0]} pixels, {what} '
                 f'{wanted[1]} x {wanted[0]}: make the corrupted copy of the images of this data '
                 f'set, or leave out its folder to corrupt on the fly.')
+
+    def _check_kind(self, image: np.ndarray, path: str, results: dict) -> None:
+        """Once: what normalises 16 bits or one channel takes no 8 bits or three for them."""
+        original = load_named(self.load, results)['img']
+        kinds = [f'{array.dtype} with {array.shape[2] if array.ndim > 2 else 1} channels'
+                 for array in (image, original)]
+        if kinds[0] != kinds[1]:
+            raise ValueError(
+                f'the ready-made image {shown(path)} is loaded as {kinds[0]}, the image that it '
+                f'was made of, {shown(results["img_path"])}, as {kinds[1]}: make the corrupted '
+                f'copy in the form of the images, or leave out its folder to corrupt on the fly.')
+        self._compared = True
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self.load!r}, folder={self.folder!r})'
