@@ -1,13 +1,15 @@
 """Weights that would give wrong numbers are refused, and those under other names found."""
 from collections import OrderedDict
+from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.model import BaseModel, BaseTTAModel, ExponentialMovingAverage
+from mmengine.model import BaseModel, BaseModule, BaseTTAModel, ExponentialMovingAverage
+from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from mmrobust.checkpoints import load_weights
+from mmrobust.checkpoints import guard_loading, load_weights
 from mmrobust.checkpoints.weights import tidy
 
 
@@ -252,3 +254,32 @@ def test_a_run_goes_on_only_from_a_whole_sound_checkpoint(trained, content, mess
     with pytest.raises(ValueError, match=message):
         hook.after_load_checkpoint(SimpleNamespace(
             model=Model(), _load_from='x.pth', _resume=True), dict(content, state_dict=trained))
+
+
+def initialised(folder, weights, prefix=None):
+    """A model whose first part was initialised from a file, as a training does."""
+    torch.save(dict(state_dict=weights), folder / 'init.pth')
+    model = Model()
+    model.part = Part(init_cfg=dict(type='Pretrained', checkpoint=str(folder / 'init.pth'),
+                                    prefix=prefix))
+    with guard_loading():
+        model.part.init_weights()
+    return SimpleNamespace(model=model, _load_from=None, _resume=False)
+
+
+class Part(BaseModule):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = nn.Conv2d(3, 4, 1)
+
+
+def test_a_part_that_got_nothing_of_its_checkpoint_is_noticed(tmp_path):
+    hook, part = HOOKS.build(dict(type='CheckWeightsHook')), Part().state_dict()
+    hook.before_train(initialised(tmp_path, part))
+    whole = {f'backbone.{name}': value for name, value in part.items()}
+    hook.before_train(initialised(tmp_path, whole, 'backbone.'))
+    runner = initialised(tmp_path, whole)
+    with pytest.raises(ValueError, match=r"nothing of '.*init.pth' fits part \(Part\).*prefix="):
+        hook.before_train(runner)
+    runner._load_from = 'x.pth'
+    hook.before_train(runner)

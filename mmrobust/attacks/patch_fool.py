@@ -69,6 +69,9 @@ class PatchFool:
             [0, 1]. By default anything of the image range is allowed.
         seed (int): Selects other random draws.
 
+    Attributes:
+        unmoved (int): Images so far whose gradient was exactly zero, so that the patch is noise.
+
     Raises:
         ValueError: On a setting that is not positive, or an unknown choice.
     """
@@ -102,6 +105,7 @@ class PatchFool:
         self.decay_every = decay_every
         self.radius = radius
         self.seed = seed
+        self.unmoved = 0
 
     @torch.enable_grad()
     def __call__(self, model: nn.Module, data: dict) -> dict:
@@ -141,13 +145,14 @@ class PatchFool:
             schedule.step()
             with torch.no_grad():
                 pixels.clamp_(bottom, top)
+        self.unmoved += int((~victim.moved).sum())
         return victim.batch(attacked().detach())
 
     def _direction(self, victim: Victim, images: Tensor, pixels: Tensor, chosen: Tensor,
                    grid: tuple[int, int]) -> Tensor:
         """Gradient (B, C, H, W) to ascend along."""
         if not self.attention_weight:
-            return input_gradient(victim.losses(images).sum(), pixels)
+            return victim.watch(input_gradient(victim.losses(images).sum(), pixels))
 
         def log_attention(attention: Tensor) -> Tensor:
             first = _class_tokens(attention, grid)
@@ -159,7 +164,7 @@ class PatchFool:
         with listening(reader):
             loss = victim.losses(images).sum()
         layers = _readable(_reported(reader, victim)[1:len(reader.values) // 2])
-        gradient = input_gradient(loss, pixels, retain_graph=bool(layers))
+        gradient = victim.watch(input_gradient(loss, pixels, retain_graph=bool(layers)))
         direction = gradient
         for i, value in enumerate(layers):
             attention_gradient = input_gradient(value.sum(), pixels, i + 1 < len(layers))

@@ -1,5 +1,6 @@
 """Projected gradient descent within an L-infinity ball (Madry et al., ICLR 2018), and FGSM."""
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from mmengine.registry import TASK_UTILS
@@ -11,7 +12,8 @@ from .victim import Victim, check_number, input_gradient
 def projected_gradient(images: Tensor, loss: Callable[[Tensor], Tensor], *,
                        radius: float | Tensor, step_size: float | Tensor, steps: int,
                        start: Tensor | None = None, low: float | Tensor = 0.,
-                       high: float | Tensor = 1.) -> Tensor:
+                       high: float | Tensor = 1.,
+                       watch: Callable[[Tensor], Any] = lambda gradient: None) -> Tensor:
     """Ascend on a loss by steps along the sign of its gradient.
 
     Args:
@@ -22,6 +24,7 @@ def projected_gradient(images: Tensor, loss: Callable[[Tensor], Tensor], *,
         steps (int): Number of steps.
         start (Tensor, optional): Offset of the first iterate. Defaults to none.
         low, high (float | Tensor): The valid range of the images.
+        watch (Callable): Is shown the gradient (B, C, H, W) of every step.
 
     Returns:
         Tensor: The last iterate. It lies in the ball and in the range.
@@ -36,6 +39,7 @@ def projected_gradient(images: Tensor, loss: Callable[[Tensor], Tensor], *,
         adversarial = adversarial.detach().requires_grad_()
         with torch.enable_grad():
             gradient = input_gradient(loss(adversarial), adversarial)
+        watch(gradient)
         adversarial = (adversarial.detach() + step_size * gradient.sign()).clamp(bottom, top)
     return adversarial.detach()
 
@@ -52,6 +56,10 @@ class PGD:
             Defaults to True.
         seed (int): Selects another random start.
 
+    Attributes:
+        unmoved (int): Images so far whose gradient was exactly zero, so that only a random start
+            changed them.
+
     Raises:
         ValueError: If radius, step size or number of steps is not positive, or too large.
     """
@@ -67,6 +75,7 @@ class PGD:
         self.steps = int(steps)
         self.random_start = random_start
         self.seed = seed
+        self.unmoved = 0
 
     def __call__(self, model: nn.Module, data: dict) -> dict:
         """The batch with adversarial images."""
@@ -74,6 +83,8 @@ class PGD:
         start = None
         if self.random_start:
             start = (2 * victim.uniform('pgd', self.seed) - 1) * self.radius
-        return victim.batch(projected_gradient(
+        adversarial = projected_gradient(
             victim.images, lambda images: victim.losses(images).sum(), radius=self.radius,
-            step_size=self.step_size, steps=self.steps, start=start))
+            step_size=self.step_size, steps=self.steps, start=start, watch=victim.watch)
+        self.unmoved += int((~victim.moved).sum())
+        return victim.batch(adversarial)

@@ -26,6 +26,7 @@ class Victim:
     Attributes:
         images (Tensor): The images (B, C, H, W) in [0, 1], in the order of the pipeline's
             channels.
+        moved (Tensor): Which images (B,) had a gradient that is not exactly zero.
         mean, std (Tensor): Their normalisation, (C, 1, 1), in the same order and units.
 
     Raises:
@@ -52,6 +53,7 @@ class Victim:
         self.pixels = inputs if self._stacked else torch.stack(list(inputs))
         self.device = next(self.model.parameters()).device
         self.images = self.pixels.to(self.device).float() / 255
+        self.moved = torch.zeros(len(self.images), dtype=torch.bool, device=self.device)
 
         preprocessor = self.model.data_preprocessor
         self._flip = bool(getattr(preprocessor, '_channel_conversion',
@@ -65,6 +67,11 @@ class Victim:
     def _order(self, x: Tensor) -> Tensor:
         """Between the channels of the pipeline and of the model: RGB and BGR are mirror images."""
         return x.flip(-3) if self._flip else x
+
+    def watch(self, gradient: Tensor) -> Tensor:
+        """Note for which images a gradient (B, C, H, W) is not zero; returns it."""
+        self.moved |= gradient.flatten(1).ne(0).any(1)
+        return gradient
 
     def generators(self, name: str, seed: int) -> list[torch.Generator]:
         """A random stream for every image, which depends on its pixels and nothing else."""

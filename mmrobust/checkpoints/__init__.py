@@ -3,8 +3,8 @@ from .conversion import Conversion, from_official, to_official
 from .latest import is_resumable, latest_checkpoint
 from .loading import guard_loading, load_foreign, save_checkpoint
 from .recognition import Recognition, recognise
-from .weights import check_values, load_weights
+from .weights import check_values, load_weights, shares_weights
 
 __all__ = ['Conversion', 'Recognition', 'check_values', 'from_official', 'guard_loading',
            'is_resumable', 'latest_checkpoint', 'load_foreign', 'load_weights', 'recognise',
-           'save_checkpoint', 'to_official']
+           'save_checkpoint', 'shares_weights', 'to_official']

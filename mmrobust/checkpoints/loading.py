@@ -20,7 +20,7 @@ from mmrobust.utils.compat import OutOfMemoryError, safe_globals
 from mmrobust.utils.files import write_atomically
 
 from .conversion import has_official_names
-from .weights import tidy
+from .weights import remember, tidy
 
 STATISTICS = ('min', 'max', 'current', 'mean')
 CONVERTER = 'python tools/converters/convert_official.py'
@@ -118,7 +118,9 @@ def _tidying(loader: Callable) -> Callable:
         if isinstance(checkpoint, Mapping) and has_official_names(checkpoint):
             raise ValueError(f"'{filename}' has the authors' key names: convert it first with "
                              f'`{CONVERTER} {filename} CONVERTED.pth`')
-        return tidy(checkpoint, f"'{filename}'")
+        checkpoint = tidy(checkpoint, f"'{filename}'")
+        remember(filename, checkpoint)
+        return checkpoint
 
     return load
 

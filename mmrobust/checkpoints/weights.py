@@ -104,6 +104,35 @@ def _problem(name: str, value: Tensor) -> str | None:
     return None
 
 
+_READ: dict[str, frozenset] = {}  # what was read in this process, by its name in the config
+
+
+def remember(filename: str, checkpoint: Any) -> None:
+    """Keep of a checkpoint what :func:`shares_weights` asks for."""
+    weights = checkpoint if isinstance(checkpoint, Tensor) else find_weights(checkpoint)[1]
+    tensors = [weights] if isinstance(weights, Tensor) else weights.values()
+    _READ[filename] = frozenset(filter(None, map(_trace, tensors)))
+
+
+def shares_weights(model: nn.Module, filename: str) -> bool | None:
+    """Whether any of a model's weights are those of a checkpoint that was read.
+
+    Returns:
+        bool, optional: None if that checkpoint was not read, or holds nothing to tell it by.
+    """
+    if not (traces := _READ.get(filename)):
+        return None
+    return any(_trace(value) in traces for value in model.state_dict().values())
+
+
+def _trace(value: Any) -> tuple | None:
+    """Shape and first numbers of a weight; None for those that are alike before training."""
+    if not isinstance(value, Tensor) or not value.is_floating_point() or value.numel() < 2:
+        return None
+    first = value.detach().flatten()[:16].float().cpu()
+    return None if bool((first == first[0]).all()) else (tuple(value.shape), *first.tolist())
+
+
 def tidy(checkpoint: Any, where: str) -> Any:
     """A checkpoint as MMEngine and the host libraries expect it.
 

@@ -56,8 +56,8 @@ def write_corrupted_copies(source: str, target: str, corruptions: Sequence[str] 
         FileNotFoundError: The source holds no image.
         ValueError: An unknown type or option, an image that cannot be decoded or corrupted (its
             size is looked at before work begins), 16 bits that JPEG cannot hold or whose white
-            cannot be told, a target that was begun with other settings, images or corruptions, or one that is not apart from the
-            source.
+            cannot be told, a target that was begun with other settings, images or corruptions, or
+            one that is not apart from the source.
     """
     cells = [(name, severity) for name in expand(corruptions) for severity in severities]
     for option, value, known in (('format', format, ('png', 'jpg')),

@@ -53,8 +53,8 @@ class ImageNetP(WnidFolders):
 
     Hendrycks and Dietterich, ICLR 2019. An item is the list of the sequence's packed frames, so
     the data loader needs ``collate_fn=dict(type='mmrobust.datasets.imagenet_p.collate_sequences')``
-    and its batch size counts sequences. The frames are 224 x 224: the pipeline should not resize
-    them; a step that loads image files is left out.
+    and its batch size counts sequences. The frames are 224 x 224: the pipeline should resize
+    them only for a model of another size; a step that loads image files is left out.
 
     Args:
         data_root (str): The folder with the perturbations' folders.

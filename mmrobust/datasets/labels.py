@@ -1,10 +1,14 @@
 """Are the labels those of the model's classes? Looked at where each batch is read anyway."""
+import logging
 from collections.abc import Iterable
 from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
+
+from .pipeline import leaves
 
 MOST_SHOWN = 4
 
@@ -123,13 +127,49 @@ def check_batch(model: nn.Module, batch: Any, metrics: Iterable[Any] = ()) -> No
         check_labels(samples, classes, ignored_labels(model, metrics))
 
 
+def check_class_count(model: nn.Module, dataset: Any) -> None:
+    """Compare the outputs of a model with the classes of a data set, where both are known.
+
+    With more outputs than classes a label means another class to either, or the metrics leave
+    predictions out. With fewer, all is well as long as no label is beyond them, which is looked
+    at with every batch.
+
+    Raises:
+        ValueError: If the model has more.
+    """
+    outputs = class_count(model)
+    for leaf in leaves(dataset):
+        names = (getattr(leaf, 'metainfo', None) or {}).get('classes')
+        if outputs is None or not isinstance(names, (list, tuple)) or not names:
+            continue
+        count, name = max(len(names), 2), type(leaf).__name__
+        if outputs > count:
+            raise ValueError(
+                f'the model has {outputs} outputs, {name} has {len(names)} classes '
+                f'({", ".join(map(str, names[:3]))}{", ..." if len(names) > 3 else ""}): correct '
+                f'num_classes of the head, or the data set or its metainfo')
+        if outputs < count:
+            print_log(f'the model has {outputs} outputs, {name} has {len(names)} classes: those '
+                      f'beyond are never predicted', 'current', logging.WARNING)
+
+
 @HOOKS.register_module(force=True)
 class CheckLabelsHook(Hook):
-    """Checks the labels of every batch of a training, a validation or a test; see
-    :func:`check_labels`.
+    """Checks the number of classes before a training or a test, and the labels of every batch.
+
+    See :func:`check_class_count` and :func:`check_labels`.
     """
 
     priority = 'VERY_HIGH'
+
+    def before_train(self, runner: Any) -> None:
+        for loop in (runner.train_loop, runner.val_loop):
+            if loop is not None:
+                check_class_count(runner.model, loop.dataloader.dataset)
+
+    def before_test(self, runner: Any) -> None:
+        if type(runner.test_loop).__name__ != 'CorruptionTestLoop':  # it asks the model itself
+            check_class_count(runner.model, runner.test_loop.dataloader.dataset)
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         check_batch(runner.model, data_batch)

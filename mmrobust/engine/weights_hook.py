@@ -7,7 +7,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from mmrobust.checkpoints import check_values, load_weights
+from mmrobust.checkpoints import check_values, load_weights, shares_weights
 
 
 @HOOKS.register_module(force=True)
@@ -28,6 +28,27 @@ class CheckWeightsHook(Hook):
     def __init__(self, partial: bool = False, unused: Iterable[str] = ()):
         self.partial = partial
         self.unused = unused
+
+    def before_train(self, runner: Runner) -> None:
+        """See that parts that name a checkpoint (init_cfg) got weights of it.
+
+        Raises:
+            ValueError: If one of them has none.
+        """
+        if runner._load_from or runner._resume:
+            return  # other weights took their place
+        for name, module in runner.model.named_modules():
+            given = getattr(module, 'init_cfg', None)
+            for init in given if isinstance(given, (list, tuple)) else [given]:
+                if not isinstance(init, Mapping) or init.get('type') != 'Pretrained':
+                    continue
+                if shares_weights(module, str(init.get('checkpoint'))) is False:
+                    prefix = f" below prefix='{init['prefix']}'" if init.get('prefix') else ''
+                    raise ValueError(
+                        f"nothing of '{init['checkpoint']}'{prefix} fits {name or 'the model'} "
+                        f'({type(module).__name__}), which would train from random weights: '
+                        "correct checkpoint and prefix of its init_cfg (prefix='backbone.' for the "
+                        'backbone of a whole model), or leave it out')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Load the weights; MMEngine then does so once more.

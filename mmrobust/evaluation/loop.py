@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
 from mmengine.evaluator import DumpResults, Evaluator
 from mmengine.registry import DATASETS, LOOPS, TASK_UTILS
 from mmengine.runner import Runner, TestLoop
@@ -21,13 +21,13 @@ from mmrobust.utils.lock import locked
 from .draws import draw_rows
 from .fingerprint import identity, source
 from .pictures import PredictionPictures
-from .pipelines import PipelineSwitch
+from .pipelines import PipelineSwitch, for_prepared
 from .plots import plot_results
 from .preflight import Preflight
 from .progress import Progress, quiet_console
 from .protocols import Cell, get_protocol
 from .report import number, results_table
-from .results import Results, write_csv
+from .results import UNMOVED, Results, write_csv
 
 FEW_DATASETS = 4
 DEFAULT_SAMPLER = dict(type='DefaultSampler', shuffle=False)
@@ -134,6 +134,8 @@ class CorruptionTestLoop(TestLoop):
             self._progress.enter(cell, len(self.dataloader))
             with quiet_console(self.runner.logger), self._keeping_predictions(cell):
                 metrics = super().run()
+            if metrics:
+                metrics = {**metrics, **self._unmoved()}
             main = is_main_process()
             results.add(cell, metrics, source(cell, self.dataloader.dataset) if main else None)
             if main:
@@ -143,6 +145,11 @@ class CorruptionTestLoop(TestLoop):
             value = results.cells[cell.key].get(results.metric) if metrics else None
             self._progress.leave('' if value is None else f'{results.metric} {number(value)}')
         return self._report(results)
+
+    def _unmoved(self) -> dict[str, int]:
+        """How many images an attack had no gradient for, where there are any."""
+        count = sum(all_gather_object(getattr(self._attack, 'unmoved', 0)))
+        return {UNMOVED: count} if count else {}
 
     def _predictions_of(self, cell: Cell) -> Path:
         name = cell.name.replace('/', '_') + (f'_{cell.severity}' if cell.severity else '')
@@ -304,6 +311,7 @@ def _own_pipeline(dataset: dict) -> list:
 
 def _replace_dataset(own: dict, cell: Cell) -> dict:
     """Config of the cell's data set, with the config's pipeline where it has none."""
-    pipeline = [step for step in _own_pipeline(own)
-                if str(step.get('type')).rsplit('.', 1)[-1] not in cell.drop]
+    pipeline = _own_pipeline(own)
+    if cell.drop:
+        pipeline = for_prepared(pipeline, cell.drop)
     return copy.deepcopy({'pipeline': pipeline, **cell.dataset})

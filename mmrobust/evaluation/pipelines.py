@@ -5,9 +5,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 from mmcv.transforms import TRANSFORMS, Resize
+from mmengine.dataset import Compose
 
-from mmrobust.datasets.pipeline import name_files
+from mmrobust.datasets.pipeline import name_files, without_loading
 from mmrobust.datasets.transforms.corrupt import Corrupt, relative_path
 from mmrobust.datasets.transforms.read_image import ReadImage, find_corrupted
 
@@ -83,6 +85,50 @@ def replace_loading(transforms: list, edit: Callable[[Any], list]) -> tuple[list
     return edited, found
 
 
+def for_prepared(pipeline: list[dict], drop: Iterable[str]) -> list[dict]:
+    """A pipeline for images that are given decoded, and of 224 x 224 already.
+
+    Args:
+        pipeline (list[dict]): The config's own steps.
+        drop (Iterable[str]): Types of the steps that resize and crop. If the pipeline ends with
+            one size and another than 224 x 224, a resizing to it takes their place.
+
+    Returns:
+        list[dict]: The steps.
+    """
+    kept = [step for step in pipeline if str(step.get('type')).rsplit('.', 1)[-1] not in drop]
+    if len(kept) == len(pipeline):
+        return kept
+    own, found = _final_size(pipeline), _final_size(kept)
+    if own is None or own == found:
+        return kept
+    at = next(i for i, old in enumerate(pipeline) if i == len(kept) or old is not kept[i])
+    return [*kept[:at], dict(type='Resize', scale=own[::-1],
+                             interpolation=_interpolation(own)), *kept[at:]]
+
+
+def _final_size(pipeline: list[dict]) -> tuple[int, int] | None:
+    """Height and width that a pipeline makes of any prepared image; None if they vary."""
+    run, sizes = Compose(copy.deepcopy(without_loading(pipeline))), set()
+    for width in (PREPARED[1], PREPARED[1] + 70):
+        shape = PREPARED[0], width
+        sizes.add(_size(run(dict(img=np.zeros((*shape, 3), np.uint8), img_shape=shape,
+                                 ori_shape=shape, gt_label=0, img_path='', sample_idx=0))))
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _size(results: dict) -> tuple[int, int]:
+    """Height and width of the image that a pipeline gives."""
+    image = results.get('inputs', results.get('img'))
+    # (C, H, W) of a tensor, (H, W, C) of an image; views of one are of one size
+    image = image[0] if isinstance(image, (list, tuple)) else image
+    return tuple(image.shape[-2:] if 'inputs' in results else image.shape[:2])
+
+
+def _interpolation(size: tuple[int, int]) -> str:
+    return 'area' if size[0] < PREPARED[0] else 'bicubic'
+
+
 class PipelineSwitch:
     """The pipelines of a test data set, switched from cell to cell.
 
@@ -113,8 +159,7 @@ class PipelineSwitch:
             transforms = [t for t in transforms if type(t).__name__ not in RESIZING]
         resized = []
         if prepare and own is not None:
-            shrinks = own[0] < PREPARED[0]
-            resized = [Resize(scale=own[::-1], interpolation='area' if shrinks else 'bicubic')]
+            resized = [Resize(scale=own[::-1], interpolation=_interpolation(own))]
 
         def edit(loading: Any) -> list:
             return [ReadImage(loading, root, cell_folder(cell), cell.size), *inserted,
@@ -161,10 +206,7 @@ class PipelineSwitch:
                 results = leaf.get_data_info(index)
                 for transform in transforms:
                     results = transform(results)
-                image = results.get('inputs', results.get('img'))
-                # (C, H, W) of a tensor, (H, W, C) of an image; views of one are of one size
-                image = image[0] if isinstance(image, (list, tuple)) else image
-                sizes.add(tuple(image.shape[-2:] if 'inputs' in results else image.shape[:2]))
+                sizes.add(_size(results))
             self._known[key] = (sizes.pop() if len(sizes) == 1 and sizes != {PREPARED} else None)
         return self._known[key]
 

@@ -18,6 +18,9 @@ from .summaries import SUMMARIES, for_classes
 MAIN_METRICS = ('all_images_together/mIoU', 'mIoU', 'accuracy/top1', 'coco/bbox_mAP', 'mAP',
                 'mDice', 'aAcc')
 
+# how many images of a cell an attack left as they were; there only if it left any
+UNMOVED = 'images_without_gradient'
+
 
 class ResultsMismatchError(ValueError):
     """A results file that belongs to other weights, another config or another protocol."""
@@ -153,17 +156,25 @@ class Results:
         expected = [cell.key for cell in self.protocol.cells]
         finished = [key for key in expected if key in self.cells]
         metrics = any(self.cells.values())
+        summary = self._summary() if metrics else {}
         return seal(dict(
             format=FORMAT, benchmark=self.protocol.name, model=self.model,
             metric=self.metric if metrics else None,
             finished=len(finished), expected=len(expected), identity=self.identity,
             layout=self.protocol.layout(),
-            summary=for_classes(SUMMARIES[self.protocol.summary](
-                self.protocol, self.cells, self.metric),
-                self.identity.get('data', {}).get('classes')) if metrics else {},
+            summary=summary,
             cells=[dict(heading=self.protocol.heading(name), name=name, severity=severity,
                         source=self.sources.get((name, severity)),
                         metrics=self.cells[name, severity]) for name, severity in finished]))
+
+    def _summary(self) -> dict:
+        summary = for_classes(
+            SUMMARIES[self.protocol.summary](self.protocol, self.cells, self.metric),
+            self.identity.get('data', {}).get('classes'))
+        notes = [f'{name}: the gradient of {metrics[UNMOVED]} images was exactly zero, so that '
+                 f'the attack could not work on them: no sign of robustness'
+                 for (name, _), metrics in self.cells.items() if metrics.get(UNMOVED)]
+        return {**summary, 'notes': [*summary.get('notes', ()), *notes]} if notes else summary
 
     def write(self) -> None:
         """Write the file in one step."""

@@ -1,4 +1,5 @@
 """PGD against the authors' steps, its guarantees, and what it does to a trained model."""
+import copy
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from attack_tools import (
     trained_classifier,
 )
 
+from mmrobust.attacks.patch_fool import PatchFool
 from mmrobust.attacks.pgd import PGD, projected_gradient
 from mmrobust.attacks.victim import Victim
 from mmrobust.models.backbones.rvt import RVT
@@ -149,3 +151,22 @@ def test_bad_batches():
         PGD()(model, dict(data, inputs=[data['inputs'][0], data['inputs'][1][:, 8:]]))
     with pytest.raises(ValueError, match='neither gt_label'):
         PGD()(model, dict(data, data_samples=[type(s)() for s in data['data_samples']]))
+
+
+def saturated():
+    """A classifier so sure of itself that its loss is exactly zero, and so is the gradient."""
+    model = copy.deepcopy(trained_classifier())
+    with torch.no_grad():
+        model.head.fc.weight.mul_(0)
+        model.head.fc.bias.copy_(torch.tensor([1000., 0., 0.]))
+    return model
+
+
+@pytest.mark.parametrize('attack', [PGD(steps=2), PatchFool(
+    patch_size=8, steps=2, attention_weight=0, choice='random')])
+def test_images_without_a_gradient_are_counted(attack):
+    data = classifier_batch(4)
+    attack(trained_classifier(), data)
+    assert attack.unmoved == 0
+    attack(saturated(), data)
+    assert attack.unmoved == 4

@@ -1,4 +1,6 @@
 """Labels that are none of the model's classes are named with their file, wherever they are read."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.structures import PixelData
@@ -7,6 +9,7 @@ from torch import nn
 
 from mmrobust.datasets.labels import (
     CheckLabelsHook,
+    check_class_count,
     check_label_map,
     check_labels,
     class_count,
@@ -94,3 +97,27 @@ def test_classification():
     sample = DataSample(metainfo=dict(img_path='c.png')).set_gt_label(10)
     with pytest.raises(ValueError, match='c.png has the label 10, the model has 10 classes, 0 to'):
         check_labels([sample], 10)
+
+
+def data_set(classes, wrapped=False):
+    dataset = SimpleNamespace(metainfo={} if classes is None else dict(
+        classes=tuple(map(str, range(classes)))))
+    return SimpleNamespace(dataset=dataset) if wrapped else dataset
+
+
+@pytest.mark.parametrize('outputs, classes', [(19, 19), (2, 1), (2, 2), (10, None), (10, 1000)])
+def test_classes_that_fit_pass(outputs, classes):
+    check_class_count(Model(decode_head=Head(num_classes=outputs)), data_set(classes))
+
+
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_more_outputs_than_classes_are_refused_before_work(wrapped):
+    model, dataset = Model(head=Head(num_classes=1000)), data_set(10, wrapped)
+    runner = SimpleNamespace(
+        model=model, val_loop=None, train_loop=SimpleNamespace(dataloader=SimpleNamespace(
+            dataset=dataset)))
+    runner.test_loop = runner.train_loop
+    for work in (CheckLabelsHook().before_train, CheckLabelsHook().before_test):
+        with pytest.raises(ValueError, match=r'1000 outputs, SimpleNamespace has 10 classes \(0, '
+                                             r'1, 2, \.\.\.\): correct num_classes'):
+            work(runner)

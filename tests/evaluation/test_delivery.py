@@ -5,8 +5,8 @@ import pytest
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine.dataset import BaseDataset
 
-from mmrobust.datasets.transforms.corrupt import Corrupt
 from mmrobust.datasets.grey_levels import find_peak
+from mmrobust.datasets.transforms.corrupt import Corrupt
 from mmrobust.evaluation.delivery import delivery
 from mmrobust.evaluation.pipelines import PipelineSwitch
 from mmrobust.evaluation.protocols import Cell

@@ -4,12 +4,13 @@ import pytest
 import torch
 from mmcv.transforms import LoadImageFromFile, RandomChoice, Resize, TestTimeAug
 from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
+from mmengine.registry import DefaultScope
 from torch.utils.data import Subset, TensorDataset
 
 from mmrobust.corruptions import corrupt
 from mmrobust.corruptions.seeding import image_seed
 from mmrobust.datasets.transforms.corrupt import Corrupt
-from mmrobust.evaluation.pipelines import PipelineSwitch, replace_loading
+from mmrobust.evaluation.pipelines import PipelineSwitch, for_prepared, replace_loading
 from mmrobust.evaluation.protocols import Cell
 
 FOG = Cell('fog', 4, corruption=dict(name='fog', severity=4))
@@ -134,3 +135,22 @@ def test_nothing_to_corrupt():
         switch.switch(FOG)
     with pytest.raises(ValueError, match='Arrays reads no image files that ready-made'):
         PipelineSwitch(Arrays(pipeline=[])).switch(Cell('fog', 1, corrupted_root='c'))
+
+
+@pytest.mark.parametrize('own, size', [
+    ([dict(type='ResizeEdge', scale=256), dict(type='CenterCrop', crop_size=224)], None),
+    ([dict(type='Resize', scale=384)], (384, 384)),
+    ([dict(type='ResizeEdge', scale=438), dict(type='CenterCrop', crop_size=(384, 320))],
+     (320, 384)),
+    ([dict(type='Resize', scale=32)], (32, 32)),
+    ([dict(type='ResizeEdge', scale=256)], None),  # one size for no two images
+    ([], None)])
+def test_prepared_images_get_the_size_of_the_model(own, size):
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        flip, pack = dict(type='RandomFlip', prob=0.), dict(type='PackInputs')
+        steps = for_prepared([dict(type='LoadImageFromFile'), *own, flip, pack],
+                             ('Resize', 'ResizeEdge', 'CenterCrop'))
+        assert [step['type'] for step in steps] == [
+            'LoadImageFromFile', *(['Resize'] if size else []), 'RandomFlip', 'PackInputs']
+        if size:
+            assert steps[1]['scale'] == size

@@ -7,7 +7,7 @@ from mmrobust.datasets.perturbations import EXTRA_PERTURBATIONS, PERTURBATIONS
 from ..metrics.flip_rate import load_baseline
 from .base import CLEAN, PROTOCOLS, Cell, Protocol, register_protocol
 
-RESIZING = ('Resize', 'ResizeEdge', 'CenterCrop')
+RESIZING = ('Resize', 'ResizeEdge', 'CenterCrop', 'EfficientNetCenterCrop', 'Pad')
 CLASS_SUBSETS = {'imagenet-a': 'ImageNetA', 'imagenet-r': 'ImageNetR'}
 CLEAN_SUBSET = ('clean-200', 0)
 
@@ -51,6 +51,8 @@ def perturbations(name: str, data_root: str, difficulty: int = 1, baseline: str 
                   extra: bool = False, sequences_per_batch: int = 4, complete: bool = True,
                   num_frames: int | None = None) -> Protocol:
     """ImageNet-P: the flip probability of each perturbation, and mFR if there is a baseline.
+
+    Its frames of 224 x 224 are resized where the config's own pipeline ends with another size.
 
     Args:
         name (str): Name of the protocol.
