@@ -59,6 +59,7 @@ ON_DEMAND: dict[str, dict[str, str]] = {
         'AttentionStatisticsHook': 'mmrobust.analysis.training_hook',
         'CheckDataHook': 'mmrobust.datasets.validation',
         'CheckLabelsHook': 'mmrobust.datasets.labels',
+        'CheckMetricsHook': 'mmrobust.evaluation.trial',
         'CheckWeightsHook': 'mmrobust.engine.weights_hook',
         'SafeCheckpointHook': 'mmrobust.engine.checkpoint_hook',
         'SaveOnStopHook': 'mmrobust.engine.stop_hook',

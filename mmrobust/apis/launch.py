@@ -42,7 +42,7 @@ def train(cfg: Config, trust: bool = False) -> Runner:
             reading(f"training with the config '{cfg.filename}'", AT_WORK, running=True):
         choose_checkpoint(cfg, trust)
         _add_hooks(cfg, dict(type='CheckDataHook'), dict(type='CheckLabelsHook'),
-                   dict(type='SaveOnStopHook'),
+                   dict(type='CheckMetricsHook'), dict(type='SaveOnStopHook'),
                    dict(type='CheckWeightsHook', partial=not cfg.get('resume')))
         make_safe(cfg)
         runner = build_runner(cfg, phases)
@@ -68,7 +68,7 @@ def test(cfg: Config, predictions: str | None = None, trust: bool = False) -> di
             *(evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]),
             dict(type='DumpResults', out_file_path=predictions)]
     _add_hooks(cfg, dict(type='CheckDataHook'), dict(type='CheckLabelsHook'),
-               dict(type='SaveOnStopHook'),
+               dict(type='CheckMetricsHook'), dict(type='SaveOnStopHook'),
                dict(type='CheckWeightsHook'))
     with guard_loading(trust), \
             reading(f"testing with the config '{cfg.filename}'", AT_WORK, running=True):

@@ -100,7 +100,7 @@ def for_prepared(pipeline: list[dict], drop: Iterable[str]) -> list[dict]:
     if len(kept) == len(pipeline):
         return kept
     own, found = _final_size(pipeline), _final_size(kept)
-    if own is None or own == found:
+    if own in (None, PREPARED, found):
         return kept
     at = next(i for i, old in enumerate(pipeline) if i == len(kept) or old is not kept[i])
     return [*kept[:at], dict(type='Resize', scale=own[::-1],

@@ -3,16 +3,9 @@
 What does not fit is a sentence with the value and the remedy, and no cell is computed.
 """
 import copy
-import logging
-import random
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import MMLogger
 from mmengine.runner.amp import autocast
 from mmengine.structures import BaseDataElement
 
@@ -22,6 +15,7 @@ from mmrobust.utils.mistakes import reading
 from .pipelines import leaf_datasets
 from .protocols import CLEAN, Cell
 from .results import main_metric
+from .trial import measuring, trying, undisturbed
 
 TASKS = dict(classification='classifier', segmentation='segmenter', detection='detector')
 NAMED = dict(classification=('imagenet-c', 'cifar10-c', 'imagenet-a'),
@@ -68,7 +62,7 @@ class Preflight:
         """
         if cells and (task := _task_of_heads(self.model)):
             self._check_task(task)
-        with _undisturbed():
+        with undisturbed():
             self.model.eval()
             for cell in representatives(cells):
                 self.loop._enter(cell)
@@ -160,9 +154,7 @@ class Preflight:
     def _check_metrics(self, cell: Cell, batch: Any) -> None:
         """Let the metrics work on the answer, and see whether those that are needed come out."""
         task = _task(self._answer[0])
-        metrics = [metric for metric in self.loop.evaluator.metrics
-                   if not getattr(metric, 'format_only', False)
-                   and not hasattr(metric, 'out_file_path')]
+        metrics = measuring(self.loop.evaluator.metrics)
         if task not in ('classification', 'segmentation') or not metrics:
             return
         label, step = (('gt_sem_seg', 'LoadAnnotations') if task == 'segmentation' else
@@ -173,9 +165,7 @@ class Preflight:
                 f"measured: add dict(type='{step}') to test_dataloader.dataset.pipeline.")
         found: dict[str, Any] = {}
         for metric in metrics:
-            name = type(metric).__name__
-            with reading(f'the metric {name} on the answer of the model', 'correct test_evaluator',
-                         running=True):
+            with trying(metric, 'test_evaluator'):
                 found |= _evaluate(metric, batch, self._answer)
         if cell.evaluator is None:
             main_metric(found, self.loop._metric)
@@ -223,23 +213,3 @@ def _evaluate(metric: Any, batch: Any, answer: list) -> dict[str, Any]:
     found = metric.compute_metrics(metric.results)
     return {f'{metric.prefix}/{name}' if metric.prefix else name: value
             for name, value in found.items()}
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Neither change random numbers, nor log what is only tried."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    loggers = [logger for logger in (MMLogger.get_current_instance(), logging.getLogger())
-               if not logger.disabled]
-    for logger in loggers:
-        logger.disabled = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        for logger in loggers:
-            logger.disabled = False
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])

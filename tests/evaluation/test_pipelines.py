@@ -141,7 +141,7 @@ def test_nothing_to_corrupt():
     ([dict(type='ResizeEdge', scale=256), dict(type='CenterCrop', crop_size=224)], None),
     ([dict(type='Resize', scale=384)], (384, 384)),
     ([dict(type='ResizeEdge', scale=438), dict(type='CenterCrop', crop_size=(384, 320))],
-     (320, 384)),
+     (384, 320)),  # width, height
     ([dict(type='Resize', scale=32)], (32, 32)),
     ([dict(type='ResizeEdge', scale=256)], None),  # one size for no two images
     ([], None)])
