@@ -207,7 +207,7 @@ def _shown(name: Any) -> str:
 
 def _root(error: BaseException) -> BaseException:
     """The exception itself, or the one that MMEngine's registries raised again with more text."""
-    while error.__cause__ is None and error.__context__ is not None \
+    while not error.__suppress_context__ and error.__context__ is not None \
             and type(error.__context__) is type(error) \
             and str(error.__context__) and str(error).endswith(str(error.__context__)):
         error = error.__context__

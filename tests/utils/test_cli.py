@@ -240,3 +240,12 @@ def test_empty_arguments_are_wrong_usage(monkeypatch, capsys, arguments):
         run_tool('report')
     assert ended.value.code == 2
     assert 'is given, but empty' in capsys.readouterr().err
+
+
+def test_what_is_raised_from_none_is_the_whole_sentence():
+    """Unlike what MMEngine's registries raise again, it may begin with the file."""
+    with pytest.raises(InputError, match='^the data: a.png: too small'), reading('the data'):
+        try:
+            raise ValueError('too small')
+        except ValueError as error:
+            raise ValueError(f'a.png: {error}') from None
