@@ -19,6 +19,9 @@ def main() -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    # before torch 2.5 it looks every 5 seconds only, which would let a second process speak; first,
+    # so that the command line's own goes before
+    sys.argv.insert(1, '--monitor_interval=0.1')
     logging.getLogger('torch.distributed.elastic.multiprocessing.api').setLevel(logging.CRITICAL)
     try:
         run.main()

@@ -165,6 +165,8 @@ def test_under_checkpoint_is_identical_and_deterministic():
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_low_precision_keeps_float32_statistics(dtype):
+    if dtype == torch.float16 and not hasattr(torch, 'get_autocast_dtype'):
+        pytest.skip('torch before 2.4 casts to float16 on a GPU only')
     tensors = inputs(Nq=33, Nk=33, d=8, dtype=torch.float32)
     low = [t.detach().to(dtype).requires_grad_() for t in tensors]
     with torch.autocast('cpu', dtype):

@@ -5,7 +5,10 @@ import sys
 
 import pytest
 
-pytest.importorskip('triton', reason='Triton is not installed')
+from mmrobust.ops.backend import OLDEST_TRITON
+
+pytest.importorskip('triton', reason='Triton is not installed',
+                    minversion='.'.join(map(str, OLDEST_TRITON)))
 
 # (B, h, Nq, Nk, d, dv, dtype, tolerance, buffer bytes, options): several blocks of rows and keys,
 # ragged ends, passes through the bounded buffer, each precision that the interpreter knows
