@@ -72,6 +72,14 @@ def test_blocked_module_is_named(tmp_path):
         load_foreign(path)
 
 
+def test_what_only_resembles_a_pickle_is_damaged(tmp_path):
+    path = tmp_path / 'a.pth'
+    with path.open('wb') as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match=r'is damaged or no checkpoint'):
+        load_foreign(path)
+
+
 def test_malicious_file_is_refused_by_mmengine(tmp_path, guard):
     made, path = tmp_path / 'made', tmp_path / 'a.pth'
     torch.save(dict(state_dict={}, extra=Evil(made)), path)

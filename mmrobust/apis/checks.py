@@ -117,12 +117,13 @@ def _check_whole(node: dict, path: str, smallest: dict[str, int]) -> None:
 
 
 def check_environment() -> None:
-    """Refuse what a launcher cannot have set.
+    """Refuse what neither a launcher nor a parent of ours can have set.
 
     Raises:
         ValueError: If there is a variable of another kind than it must be.
     """
-    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'MASTER_PORT'):
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'MASTER_PORT',
+                 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK', 'MMROBUST_STOP_STATUS'):
         value = os.environ.get(name)
         if value and not value.isdecimal():
             raise ValueError(f"the environment has {name}='{value}': it must be a whole number, "

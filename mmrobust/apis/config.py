@@ -37,8 +37,8 @@ def load_config(path: str, options: dict | None = None) -> Config:
     check_environment()
     path = find_config(path)
     if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no config file '{path}' (it is a folder): see configs/ "
-                                'for ours')
+        kind = 'a folder' if Path(path).is_dir() else 'no regular file'
+        raise FileNotFoundError(f"'{path}' is {kind}, not a config: see configs/ for ours")
     if Path(path).suffix not in SUFFIXES:
         raise ValueError(f"'{path}' is no config: its name must end with {', '.join(SUFFIXES)}")
     for name in SCOPES:

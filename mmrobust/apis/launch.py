@@ -36,6 +36,7 @@ def train(cfg: Config, trust: bool = False) -> Runner:
         OSError: If another run is in the work dir, or it has no space for a checkpoint.
         Stopped: If it was asked to stop, and has saved.
     """
+    check_environment()
     require_parts(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
     phases = ('train', 'val') if cfg.get('val_cfg') is not None else ('train',)
     with alone_in(cfg.work_dir), guard_loading(trust), \

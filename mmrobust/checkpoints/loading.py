@@ -25,6 +25,7 @@ from .weights import remember, tidy
 STATISTICS = ('min', 'max', 'current', 'mean')
 CONVERTER = 'python tools/converters/convert_official.py'
 FORCE_SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+OBJECT = re.compile(r'\w+(\.\w+)+')  # what other formats resemble is no name
 
 
 def load_foreign(path: str | Path, trust: bool = False, map_location: Any = 'cpu') -> Any:
@@ -198,8 +199,8 @@ def _refused_objects(error: Exception, path: Path) -> list[str]:
     if not zipfile.is_zipfile(path):
         # a bare pickle: the reader stops before, or long before, the object that matters
         with path.open('rb') as file:
-            refused += [name for name in _named_in_pickle(file)
-                        if not name.startswith(('torch.', 'collections.', '_codecs.'))]
+            refused += [name for name in _named_in_pickle(file) if OBJECT.fullmatch(name)
+                        and not name.startswith(('torch.', 'collections.', '_codecs.'))]
     return list(dict.fromkeys(refused))
 
 

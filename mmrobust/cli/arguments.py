@@ -39,7 +39,14 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 
 
 def set_launcher(cfg: Any, args: argparse.Namespace) -> None:
-    """Let a config run in the processes, and write to the work dir, that the arguments name."""
+    """Let a config run in the processes, and write to the work dir, that the arguments name.
+
+    Raises:
+        ValueError: If ``--cfg-options`` names a launcher, which starts no processes.
+    """
+    if 'launcher' in (args.cfg_options or {}):
+        raise ValueError(f'--cfg-options launcher={args.cfg_options["launcher"]} starts no '
+                         'processes: use --launcher')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(

@@ -75,8 +75,9 @@ def reading(what: str, remedy: str = 'correct it', running: bool = False) -> Ite
     """
     try:
         yield
-    except (Exception, SystemExit) as error:
-        if _passes(error) or (running and is_defect(error)):
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, GeneratorExit)) or _passes(error) \
+                or (running and is_defect(error)):
             raise
         raise InputError(f'{what}: {explain(error, what)}: {remedy}') from error
 
@@ -84,7 +85,7 @@ def reading(what: str, remedy: str = 'correct it', running: bool = False) -> Ite
 def is_stated(error: BaseException) -> bool:
     """Whether an exception was raised on purpose, with a sentence, by us or by the user's code."""
     root = _root(error)
-    if not isinstance(root, EXPECTED) or not str(root) or str(root).startswith('[Errno'):
+    if not isinstance(root, EXPECTED) or not _text(root) or _text(root).startswith('[Errno'):
         return False
     origin = _origin(root)
     return _is_own_kind(root) or origin is not None and origin.raised \
@@ -114,7 +115,7 @@ def sentence(error: BaseException) -> str | None:
         return f"the module '{error.name}' cannot be found: install it, or correct its name"
     if said := of_machine(error):
         return said
-    if isinstance(error, TypeError) and (match := TWICE.search(str(error))):
+    if isinstance(error, TypeError) and (match := TWICE.search(_text(error))):
         return (f"'{match[1]}' is no KEY=VALUE option, or is given twice: use the command line's "
                 'own option for it')
     origin = _origin(error)
@@ -132,7 +133,7 @@ def is_defect(error: BaseException) -> bool:
 
 def of_machine(error: BaseException) -> str | None:
     """The sentence for what the machine lacks: memory, space, a file, a library."""
-    text = str(error)
+    text = _text(error)
     if isinstance(error, MemoryError) or (
             isinstance(error, RuntimeError) and NO_MEMORY.search(text)):
         return ('out of memory: take smaller batches, crops or images, or fewer workers'
@@ -188,10 +189,19 @@ def explain(error: BaseException, what: str = '') -> str:
     return f'{place}{_line_of(error, what)}{message.rstrip(".").strip()}'
 
 
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # an exception of somebody else's that is broken itself
+        return ''
+
+
 def _message(error: BaseException) -> str:
     if isinstance(error, KeyError) and error.args:
         return str(error.args[0])
-    return str(error)
+    if isinstance(error, SyntaxError) and error.msg:
+        return error.msg  # without the file, which may be a temporary one
+    return _text(error)
 
 
 def _first_line(text: str) -> str:
@@ -209,7 +219,7 @@ def _root(error: BaseException) -> BaseException:
     """The exception itself, or the one that MMEngine's registries raised again with more text."""
     while not error.__suppress_context__ and error.__context__ is not None \
             and type(error.__context__) is type(error) \
-            and str(error.__context__) and str(error).endswith(str(error.__context__)):
+            and _text(error.__context__) and _text(error).endswith(_text(error.__context__)):
         error = error.__context__
     return error
 
@@ -272,16 +282,29 @@ def _is_reading(error: BaseException) -> bool:
 
 
 def _line_of(error: BaseException, what: str) -> str:
-    """The line of the input, where that is a Python file that ran."""
-    match = re.search(r"'(.+\.py)'", what)
+    """The line of the input, where that is a Python file that ran, or of a base of a config."""
+    match = re.search(r"'(.+\.(?:py|json|ya?ml))'", what)
     if not match:
         return ''
-    name = os.path.realpath(match[1])
+    named = os.path.realpath(match[1])
+    name = _config_read(error) or named
     lines = [step.tb_lineno for step in _frames(error)
              if os.path.realpath(step.tb_frame.f_code.co_filename) == name]
     if isinstance(error, SyntaxError) and error.lineno:
         lines = [error.lineno]
-    return f'line {lines[-1]}: ' if lines else ''
+    line = f'line {lines[-1]}' if lines else ''
+    base = f"its base '{name}'" if name != named else ''
+    place = ', '.join(filter(None, (base, line)))
+    return f'{place}: ' if place else ''
+
+
+def _config_read(error: BaseException) -> str | None:
+    """The file that MMEngine was reading, of a config and its bases."""
+    found = None
+    for step in _frames(error):
+        if step.tb_frame.f_code.co_name in ('_file2dict', '_parse_lazy_import'):
+            found = step.tb_frame.f_locals.get('filename')
+    return found and os.path.realpath(found)
 
 
 class _Worker(NamedTuple):
@@ -293,9 +316,9 @@ class _Worker(NamedTuple):
 
 def _in_worker(error: BaseException) -> _Worker | None:
     """Where and why a worker of a data loader or a pool failed, if it was one."""
-    text = str(error)
+    text = _text(error)
     if type(error.__cause__).__name__ == '_RemoteTraceback':
-        text = str(error.__cause__).strip().strip('"')
+        text = _text(error.__cause__).strip().strip('"')
     elif 'Traceback (most recent call last)' not in text:
         return None
     *_, last = FRAME.finditer(text) if FRAME.search(text) else [None]

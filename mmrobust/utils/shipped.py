@@ -1,4 +1,5 @@
 """Configs and tools that come with mmrobust, in a checkout and in an installed package."""
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -78,7 +79,8 @@ def _of_package(package: str, name: str) -> str:
 def find_our_bases() -> None:
     """Let ``_base_ = 'mmrobust::NAME.py'`` and ``get_config('mmrobust::NAME.py')`` work.
 
-    MMEngine has a list of the packages whose configs it finds, and wants each in a folder.
+    MMEngine has a list of the packages whose configs it finds, and wants each in a folder. It
+    follows bases that lead in a circle until Python's stack is full, which takes minutes.
     """
     try:
         from mmengine.config import Config
@@ -92,7 +94,9 @@ def find_our_bases() -> None:
 
     def base_path(config: str, filename: str) -> tuple[str, str | None]:
         # no scope: our configs name the host's parts
-        return (find_config(config), None) if _is_ours(config) else find_base(config, filename)
+        found = (find_config(config), None) if _is_ours(config) else find_base(config, filename)
+        _refuse_circle(found[0], filename)
+        return found
 
     def package_and_path(config: str) -> tuple[str, str]:
         return tuple(config.split('::')) if _is_ours(config) else split(config)
@@ -101,6 +105,18 @@ def find_our_bases() -> None:
     config_utils._get_package_and_cfg_path = package_and_path
     if hub := sys.modules.get('mmengine.hub.hub'):
         hub._get_package_and_cfg_path = package_and_path
+
+
+def _refuse_circle(path: str, filename: str) -> None:
+    """Raise if the base of a config is one of the files that are being read to get there."""
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == '_file2dict':
+            reader = frame.f_locals.get('filename')
+            if reader is not None and os.path.realpath(reader) == os.path.realpath(path):
+                raise ValueError(f"'{filename}' has the _base_ '{path}', which is based on it in "
+                                 'turn: let one of them not inherit the other')
+        frame = frame.f_back
 
 
 def _is_ours(config: str) -> bool:

@@ -3,9 +3,10 @@
     python -m mmrobust.utils.torchrun --nproc_per_node=2 tools/train.py CONFIG --launcher pytorch
 
 A process of ours that fails has said why. What the launcher adds, a traceback of itself, only
-hides that sentence.
+hides that sentence. One that is killed could say nothing; then the launcher does.
 """
 import logging
+import signal
 import sys
 
 
@@ -26,8 +27,15 @@ def main() -> int:
     try:
         run.main()
     except ChildFailedError as error:
-        status = error.get_first_failure()[1].exitcode
-        return status if status > 0 else 128 - status  # ended by a signal
+        rank, failure = error.get_first_failure()
+        if failure.exitcode > 0:
+            return failure.exitcode
+        number = -failure.exitcode
+        if number not in (signal.SIGINT, signal.SIGTERM):  # nobody asked it to end
+            print(f'process {rank} was ended by {failure.signal_name()}: it may lack memory (take '
+                  'smaller batches or images, or fewer workers), or a file or library made it '
+                  'crash', file=sys.stderr)
+        return 128 + number
     except SignalException as stop:
         return 128 + stop.sigval
     return 0

@@ -64,11 +64,12 @@ def test_overrides_that_nothing_reads():
         check_overrides(config(), ['trian_cfg.max_iters'])
 
 
-def test_environment(monkeypatch):
+@pytest.mark.parametrize('name', ['LOCAL_RANK', 'SLURM_PROCID', 'MMROBUST_STOP_STATUS'])
+def test_environment(monkeypatch, name):
     monkeypatch.setenv('RANK', '0')
     check_environment()
-    monkeypatch.setenv('LOCAL_RANK', 'x')
-    with pytest.raises(ValueError, match="LOCAL_RANK='x'"):
+    monkeypatch.setenv(name, 'x')
+    with pytest.raises(ValueError, match=f"{name}='x'"):
         check_environment()
 
 

@@ -68,6 +68,29 @@ def test_inside_of_reading_it_is_a_mistake_and_its_traceback_in_a_file(capsys, f
     assert 'Traceback' not in said and 'Traceback' in logged(said)
 
 
+class Unprintable(ValueError):
+    def __str__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize('error', [Unprintable, BaseException])
+def test_exceptions_that_are_odd_themselves(capsys, error):
+    def main():
+        with reading('it'):
+            raise error
+
+    status, said = ending(capsys, main)
+    assert status == MISTAKE and said.startswith(f'it: {error.__name__}: correct it')
+
+
+def test_an_interruption_is_no_mistake_of_what_is_read(capsys):
+    def main():
+        with reading('it'):
+            raise KeyboardInterrupt
+
+    assert ending(capsys, main) == (INTERRUPTED, 'interrupted\n')
+
+
 def test_debug_shows_the_traceback_instead(capsys, monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['tool', '--debug', 'a'])
 

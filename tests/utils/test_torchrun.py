@@ -26,5 +26,5 @@ def test_one_sentence_of_all_processes(repo, tmp_path, code, status):
         env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(repo)})
     assert done.returncode == status, done.stderr
     assert 'Traceback' not in done.stderr and 'ChildFailedError' not in done.stderr
-    if status == 1:
-        assert done.stderr.count('there is no config') == 1
+    assert done.stderr.count('there is no config') == (status == 1)
+    assert done.stderr.count('was ended by SIGABRT') == (status == 134)
