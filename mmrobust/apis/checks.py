@@ -17,6 +17,8 @@ PHASES = ('train', 'val', 'test')
 TOP_LEVEL = ('runner_type', 'crop_size', 'sync_bn', 'tta_model', 'tta_pipeline', 'fp16',
              'model_wrapper_cfg', 'find_unused_parameters', 'custom_imports', 'auto_scale_lr',
              'classes', 'env_cfg')
+# parts that may be left out, but are dicts
+OPTIONAL = ('default_hooks', 'randomness', 'env_cfg')
 # smallest whole number that makes sense
 LOADER = dict(batch_size=1, num_workers=0)
 LENGTHS = dict(max_iters=1, max_epochs=1, val_interval=1, val_begin=0)
@@ -56,6 +58,19 @@ def require_parts(cfg: Config, *names: str) -> None:
             if not isinstance(cfg[key], kinds) or key.endswith('evaluator') and not cfg[key]:
                 raise ValueError(f"the config '{cfg.filename}' has {key}={cfg[key]!r}: it must be "
                                  'a dict')
+
+
+def check_optional_parts(cfg: Config) -> None:
+    """Make sure that parts of a config that may be left out are dicts, and so are its hooks.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    require_parts(cfg, *(name for name in OPTIONAL if cfg.get(name) is not None))
+    for name, hook in (cfg.get('default_hooks') or {}).items():
+        if isinstance(hook, (str, int, float, list, tuple)):
+            raise ValueError(f"the config '{cfg.filename}' has default_hooks.{name}={hook!r}: it "
+                             'must be a dict with a type, or None')
 
 
 def check_overrides(cfg: Config, keys: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from mmrobust.checkpoints import guard_loading
 from mmrobust.utils.allocator import keep_freed_memory
 from mmrobust.utils.mistakes import reading
 
-from .checks import check_environment, check_values, require_parts
+from .checks import check_environment, check_optional_parts, check_values, require_parts
 from .config import adapt_to_cpu, missing_inputs
 from .safety import alone_in, choose_checkpoint, make_safe, release
 
@@ -38,6 +38,7 @@ def train(cfg: Config, trust: bool = False) -> Runner:
     """
     check_environment()
     require_parts(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
+    check_optional_parts(cfg)
     phases = ('train', 'val') if cfg.get('val_cfg') is not None else ('train',)
     with alone_in(cfg.work_dir), guard_loading(trust), \
             reading(f"training with the config '{cfg.filename}'", AT_WORK, running=True):
@@ -63,6 +64,7 @@ def test(cfg: Config, predictions: str | None = None, trust: bool = False) -> di
         dict: The metrics.
     """
     require_parts(cfg, 'model', 'test_dataloader', 'test_cfg', 'test_evaluator')
+    check_optional_parts(cfg)
     if predictions:
         evaluators = cfg.test_evaluator
         cfg.test_evaluator = [

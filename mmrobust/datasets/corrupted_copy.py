@@ -66,6 +66,8 @@ def write_corrupted_copies(source: str, target: str, corruptions: Sequence[str] 
             raise ValueError(f'The {option} is {value!r}: choose {" or ".join(known)}.')
     if not 1 <= quality <= 100:
         raise ValueError(f'The quality is {quality}: choose 1 to 100.')
+    if workers < 0:
+        raise ValueError(f'The number of workers is {workers}: choose at least 1.')
     black = np.zeros((32, 32, 3), np.uint8)
     for name, severity in cells:  # complains about wrong names, severities and families
         corrupt(black, name, severity, seed=0, family=family)

@@ -38,6 +38,7 @@ FRAME = re.compile(r'^  File "(.*)", line \d+.*$', re.MULTILINE)
 NO_MEMORY = re.compile(r'out of memory|not enough memory|can.t allocate memory|'
                        r'Unable to allocate', re.IGNORECASE)
 WORKER_DIED = re.compile(r'DataLoader worker \(pid(?:\(s\))? [^)]*\) (.*)')
+LONGEST = 2000  # characters of a message that are looked at; patterns take the square of it
 OS_REMEDIES = {
     errno.EACCES: 'allow this user to use it, or choose another path',
     errno.EPERM: 'allow this user to use it, or choose another path',
@@ -197,11 +198,12 @@ def _text(error: BaseException) -> str:
 
 
 def _message(error: BaseException) -> str:
+    text = _text(error)
     if isinstance(error, KeyError) and error.args:
-        return str(error.args[0])
-    if isinstance(error, SyntaxError) and error.msg:
-        return error.msg  # without the file, which may be a temporary one
-    return _text(error)
+        text = str(error.args[0])
+    elif isinstance(error, SyntaxError) and error.msg:
+        text = error.msg  # without the file, which may be a temporary one
+    return text[:LONGEST]
 
 
 def _first_line(text: str) -> str:

@@ -5,6 +5,7 @@ from mmengine.config import Config
 from mmrobust.apis import load_config
 from mmrobust.apis.checks import (
     check_environment,
+    check_optional_parts,
     check_overrides,
     check_values,
     require_parts,
@@ -62,6 +63,18 @@ def test_overrides_that_nothing_reads():
     check_overrides(config(), ['model.head.tau', 'resume', 'load_from', 'tta_model'])
     with pytest.raises(ValueError, match="no 'trian_cfg', did you mean train_cfg"):
         check_overrides(config(), ['trian_cfg.max_iters'])
+
+
+@pytest.mark.parametrize('name,value,said', [
+    ('default_hooks', 5, 'has default_hooks=5: it must be a dict'),
+    ('default_hooks', dict(checkpoint=5), 'has default_hooks.checkpoint=5: it must be a dict'),
+    ('randomness', [1], 'has randomness=')])
+def test_optional_parts(name, value, said):
+    cfg = config(default_hooks=dict(timer=None, logger=dict(type='LoggerHook')), env_cfg=None)
+    check_optional_parts(cfg)
+    cfg[name] = value
+    with pytest.raises(ValueError, match=said):
+        check_optional_parts(cfg)
 
 
 @pytest.mark.parametrize('name', ['LOCAL_RANK', 'SLURM_PROCID', 'MMROBUST_STOP_STATUS'])

@@ -101,6 +101,7 @@ def test_other_settings_are_refused(source, tmp_path):
     (dict(channel_order='rbg'), "channel order is 'rbg'"),
     (dict(family='tiny'), "'tiny'"),
     (dict(format='jpg', quality=300), 'quality is 300: choose 1 to 100'),
+    (dict(workers=-1), 'workers is -1'),
 ])
 def test_mistakes_are_noticed_before_work_starts(source, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):

@@ -5,53 +5,32 @@ Each function yields the cases of one kind. ``{m}`` in arguments is the folder o
 accepted; None, either.
 """
 import random
-import shlex
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
+from case import (
+    ANALYSIS,
+    CLASSES,
+    CONVERTERS,
+    OF_MODELS,
+    PLAIN,
+    PRINT,
+    SMALL,
+    TEST,
+    TRAIN,
+    Case,
+)
 from materials import CONFIGS, IMAGE_FAULTS, LABEL_FAULTS
+from unusual import unusual_cases
 
-TRAIN, TEST, PRINT = 'train.py', 'test.py', 'print_config.py'
-ANALYSIS = {name: f'analysis/{name}.py' for name in (
-    'ablation', 'attention_maps', 'attention_stability', 'compare_robustness', 'complexity',
-    'mask_stability', 'head_diversity', 'label_prior', 'report', 'segmentation_comparison',
-    'tap_weights')}
-CONVERTERS = {name: f'converters/{name}.py' for name in (
-    'camvid_to_cityscapes', 'convert_official', 'corrupt_dataset')}
-OF_MODELS = ('attention_maps', 'attention_stability', 'head_diversity', 'segmentation_comparison',
-             'tap_weights')
-SMALL = ('{m}/small.py', '{m}/small.pth')
-PLAIN = ('{m}/plain.py', '{m}/plain.pth')
-CLASSES = ('{m}/classes.py', '{m}/classes.pth')
 # configs that only some tool can find fault with
 HARMLESS = {'comment.py', 'empty.py', 'model_none.py', 'only_lambda.py', 'no_train.py',
             'holds_object.py', 'holds_tensor.py', 'base_twice.py', 'classes.json', 'scope_other.py',
             'latin1.py', 'seed_text.py', 'environment.py', 'preprocessor.py', 'launcher.py'}
 FINE_TO_PRINT = ('name_error', 'zero_division', 'assertion', 'value_error', 'exits',
-                 'endless_recursion', 'missing_', 'not_utf8', 'zeros', 'syntax', 'no_base',
-                 'base_', 'reserved', 'scope_number', 'broken', 'data.txt', 'no_suffix',
+                 'endless_recursion', 'missing_name', 'missing_import', 'not_utf8', 'zeros',
+                 'syntax', 'no_base', 'base_', 'reserved', 'scope_number', 'broken', 'data.txt', 'no_suffix',
                  'imports_number', 'list.json', 'text.yaml')
-
-
-@dataclass
-class Case:
-    """One call of a tool."""
-    kind: str
-    tool: str
-    arguments: tuple
-    wrong: bool | None = True
-    environment: dict[str, str] = field(default_factory=dict)
-    before: Callable[[Path], None] | None = None
-
-    @property
-    def name(self) -> str:
-        return f'{self.kind}: {self}'
-
-    def __str__(self) -> str:
-        settings = ''.join(f'{key}={shlex.quote(value)} '
-                           for key, value in self.environment.items())
-        return f'{settings}{self.tool} {shlex.join(map(str, self.arguments))}'
 
 
 def all_cases(seed: int = 0) -> list[Case]:
@@ -59,7 +38,8 @@ def all_cases(seed: int = 0) -> list[Case]:
     cases = [case for make in (
         configs, overrides, random_overrides, train_options, test_options, benchmarks,
         checkpoints, data, print_options, of_models, ablation, complexity, label_prior, results,
-        camvid, corrupt_dataset, convert_official, environments, odd_but_right, command)
+        camvid, corrupt_dataset, convert_official, environments, odd_but_right, command,
+        unusual_cases)
         for case in make(random.Random(seed))]
     names = [case.name for case in cases]
     assert len(set(names)) == len(names), [name for name in names if names.count(name) > 1]

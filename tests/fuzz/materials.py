@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from unusual import make_unusual
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -320,6 +321,7 @@ def make(folder: Path) -> None:
         DefaultScope._instance_dict.clear()
     _write_checkpoints(folder, torch.load(folder / 'small.pth', weights_only=True)['state_dict'])
     _write_results(folder)
+    make_unusual(folder)
 
 
 def _write_checkpoints(folder: Path, weights: dict) -> None:

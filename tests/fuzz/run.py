@@ -25,7 +25,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).parent)]
 
-from cases import Case, all_cases  # noqa: E402
+from case import Case  # noqa: E402
+from cases import all_cases  # noqa: E402
 from materials import REPO, make  # noqa: E402
 
 LIMIT = 120  # seconds for one case, on a machine with nothing else to do

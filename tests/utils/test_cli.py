@@ -83,6 +83,15 @@ def test_exceptions_that_are_odd_themselves(capsys, error):
     assert status == MISTAKE and said.startswith(f'it: {error.__name__}: correct it')
 
 
+def test_a_message_without_end_is_cut(capsys):
+    def main():
+        with reading('it'):
+            torch.zeros(1).to('x' * 10 ** 6)
+
+    status, said = ending(capsys, main)
+    assert status == MISTAKE and said.startswith('it: ') and len(said) < 1000
+
+
 def test_an_interruption_is_no_mistake_of_what_is_read(capsys):
     def main():
         with reading('it'):
