@@ -29,8 +29,8 @@ HARMLESS = {'comment.py', 'empty.py', 'model_none.py', 'only_lambda.py', 'no_tra
             'latin1.py', 'seed_text.py', 'environment.py', 'preprocessor.py', 'launcher.py'}
 FINE_TO_PRINT = ('name_error', 'zero_division', 'assertion', 'value_error', 'exits',
                  'endless_recursion', 'missing_name', 'missing_import', 'not_utf8', 'zeros',
-                 'syntax', 'no_base', 'base_', 'reserved', 'scope_number', 'broken', 'data.txt', 'no_suffix',
-                 'imports_number', 'list.json', 'text.yaml')
+                 'syntax', 'no_base', 'base_', 'reserved', 'scope_number', 'broken', 'data.txt',
+                 'no_suffix', 'imports_number', 'list.json', 'text.yaml')
 
 
 def all_cases(seed: int = 0) -> list[Case]:
