@@ -157,7 +157,7 @@ def _write_images(root: Path, source: Path) -> None:
     (root / 'up' / 'loop').symlink_to('..')
     (root / 'capitals' / 'a.png').rename(root / 'capitals' / 'A.PNG')
     (root / 'hidden' / '._a.png').write_text('of another system')
-    (root / 'bytes' / 'a.png').rename(os.fsencode(root / 'bytes') + b'/a\xff.png')
+    (root / 'bytes' / 'a.png').rename(root / 'bytes' / 'a\udcff.png')
     (root / 'lines' / 'a.png').rename(root / 'lines' / 'a\nb.png')
     (root / 'nowhere' / 'b.png').symlink_to('b.png')
     os.mkfifo(root / 'pipe' / 'b.png')
