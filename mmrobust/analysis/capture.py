@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from mmrobust.models.layers.attention import SelfAttention
 from mmrobust.models.layers.listening import attend, current_listener, listening
-from mmrobust.models.layers.position_aware_attention import PositionAwareAttention
 from mmrobust.models.layers.tokens import split_heads
 
 from .attention import AttentionMaps
@@ -114,7 +113,7 @@ def select_layers(available: Sequence[str], wanted: Sequence[str | int] | None =
 # function that ends it.
 
 def _watcher(module: nn.Module) -> Callable[[nn.Module, Record], Callable[[], Any]] | None:
-    if isinstance(module, (SelfAttention, PositionAwareAttention)):
+    if isinstance(module, SelfAttention):
         return _watch_ours
     if isinstance(module, nn.MultiheadAttention):
         return _watch_pytorch

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmrobust.engine.adversarial_optim_wrapper import AdversarialOptimWrapperConstructor
 from mmrobust.models import TokenAwareAvgPooling
 from mmrobust.models.alignment import PatchCorruptionModel
-from mmrobust.models.layers.patch_reasoning import PatchReasoning
+from mmrobust.models.layers.attention import PatchReasoning
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / 'configs').glob('*afat*.py'))
 REQUIRED = {

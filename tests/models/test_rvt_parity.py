@@ -5,8 +5,7 @@ import torch.nn.functional as F
 from parity_tools import arrays, meta, to_ours
 
 from mmrobust.models import AttentionDiversificationLoss, TokenAwareAvgPooling, listening
-from mmrobust.models.backbones.rvt import RVT, PoolingPatchEmbed, TokenPooling
-from mmrobust.models.layers.conv_ffn import FFN, ConvFFN
+from mmrobust.models.backbones.rvt import FFN, RVT, ConvFFN, PoolingPatchEmbed, TokenPooling
 
 FIXTURES = ['rvt_64', 'taprvt_64', 'taprvt_plus_64']
 

@@ -10,7 +10,6 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmrobust.models.image_range import image_range
-from mmrobust.models.layers import ClassAttentionBlock
 
 from .drop_path import match_drop_paths
 from .joint_pass import JointPass, allow_second_backward, couples_images
@@ -123,7 +122,7 @@ class AdversarialFeatureAlignment(nn.Module):
         found: list[nn.Module] = []
         inside: tuple[str, ...] = ()  # some hosts wrap an attn in an attn
         for name, module in backbone.named_modules():
-            if ('attn' in module._modules and not isinstance(module, ClassAttentionBlock)
+            if ('attn' in module._modules and getattr(module, 'mixes_tokens', True)
                     and not name.startswith(inside)):
                 found.append(module)
                 inside += (f'{name}.',)

@@ -1,4 +1,15 @@
-from .fan import FAN
+from .fan import (
+    FAN,
+    ChannelProcessing,
+    ClassAttention,
+    ClassAttentionBlock,
+    ConvMLP,
+    ConvNeXtStem,
+    ConvPatchEmbed,
+    FourierPositionEncoding,
+    HybridEmbed,
+)
 from .rvt import RVT
 
-__all__ = ['FAN', 'RVT']
+__all__ = ['FAN', 'RVT', 'ChannelProcessing', 'ClassAttention', 'ClassAttentionBlock', 'ConvMLP',
+           'ConvNeXtStem', 'ConvPatchEmbed', 'FourierPositionEncoding', 'HybridEmbed']

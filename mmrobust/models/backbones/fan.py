@@ -5,26 +5,283 @@ Attention for Vision Transformers" (ICCV 2023). Differences from the authors' co
 grid at any aspect ratio, ordinary layer normalisation in the convolutional stem, checkpointing
 that trains, and no class-token arithmetic where only maps are wanted.
 """
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from mmrobust.models.layers import (
-    ChannelProcessing,
-    ClassAttentionBlock,
-    ConvPatchEmbed,
-    FourierPositionEncoding,
-    HybridEmbed,
-    SelfAttention,
-    TokenAwareAvgPooling,
-    checkpoint,
-)
-from mmrobust.models.layers.tokens import to_map, to_tokens
+from mmrobust.models.layers import SelfAttention, TokenAwareAvgPooling, checkpoint
+from mmrobust.models.layers.attention import check_heads
+from mmrobust.models.layers.tokens import merge_heads, split_heads, to_map, to_tokens
+from mmrobust.ops import depthwise_conv2d, gelu_mlp
+
+
+class FourierPositionEncoding(nn.Module):
+    """Sines and cosines of the true grid position, projected to the width of the tokens (XCiT).
+
+    The wavelengths are a buffer, so a checkpoint brings its own: FAN's classification models and
+    the papers' segmentation models differ in them. State dicts without it keep the constructed.
+
+    Args:
+        dim (int): Width C of the tokens.
+        paired_frequencies (bool): Whether a sine and the next cosine share a wavelength, as in
+            FAN's classification models. The papers' segmentation models gave every sine and
+            every cosine a wavelength of its own. Defaults to True.
+        num_frequencies (int): Channels per axis, even. Defaults to 32.
+    """
+
+    def __init__(self, dim: int, paired_frequencies: bool = True, num_frequencies: int = 32):
+        super().__init__()
+        self.token_projection = nn.Conv2d(2 * num_frequencies, dim, kernel_size=1)
+        index = torch.arange(num_frequencies, dtype=torch.float32)
+        if paired_frequencies:
+            index = 2 * torch.div(index, 2, rounding_mode='floor')
+        self.register_buffer('wavelengths', 10000 ** (index / num_frequencies))
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        state_dict.setdefault(f'{prefix}wavelengths', self.wavelengths)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def encode_axis(self, length: int) -> Tensor:
+        """Encoding (length, num_frequencies) of the positions along one axis, in float32."""
+        position = torch.arange(1, length + 1, dtype=torch.float32,
+                                device=self.wavelengths.device)
+        position = position / (length + 1e-6) * (2 * math.pi)
+        phase = position[:, None] / self.wavelengths.float()
+        return torch.stack([phase[:, 0::2].sin(), phase[:, 1::2].cos()], dim=2).flatten(1)
+
+    def forward(self, hw: tuple[int, int]) -> Tensor:
+        """Encoding (1, C, H, W) of a grid of H x W tokens."""
+        height, width = hw
+        rows = self.encode_axis(height)[:, None].expand(-1, width, -1)
+        columns = self.encode_axis(width)[None].expand(height, -1, -1)
+        grid = torch.cat([rows, columns], dim=-1).permute(2, 0, 1)  # (2F, H, W)
+        return self.token_projection(grid[None].to(self.token_projection.weight.dtype))
+
+
+class ConvPatchEmbed(nn.Module):
+    """Patch embedding of 3x3 convolutions of stride 2 (XCiT, FAN-ViT).
+
+    Args:
+        in_channels (int): Channels of the image.
+        dim (int): Width C of the tokens.
+        patch_size (int): Total stride: 4, 8 or 16.
+    """
+
+    def __init__(self, in_channels: int, dim: int, patch_size: int = 16):
+        super().__init__()
+        if patch_size not in (4, 8, 16):
+            raise ValueError(f'patch_size={patch_size}: the convolutional patch embedding '
+                             'has a stride of 4, 8 or 16')
+        self.stride = patch_size
+        depth = int(math.log2(patch_size))
+        widths = [in_channels] + [dim // 2 ** (depth - 1 - i) for i in range(depth)]
+        layers = []
+        for i in range(depth):
+            layers += [nn.Sequential(
+                nn.Conv2d(widths[i], widths[i + 1], 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(widths[i + 1])), nn.GELU()]
+        self.proj = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Image to the token map (B, C, H, W) and no intermediate maps."""
+        return self.proj(x), []
+
+
+class ChannelLayerNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of a map (B, C, H, W), returned channels-last."""
+
+    def __init__(self, dim: int):
+        super().__init__(dim, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias,
+                         self.eps)
+        return x.permute(0, 3, 1, 2)
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise 7x7 convolution, channel norm and MLP, with a scaled residual.
+
+    Args:
+        dim (int): Number of channels.
+        layer_scale (float): Initial scale of the residual branch. Defaults to 1e-6.
+    """
+
+    def __init__(self, dim: int, layer_scale: float = 1e-6):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), layer_scale))
+        self.conv_dw = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
+        self.norm = ChannelLayerNorm(dim)
+        self.mlp = nn.ModuleDict(dict(fc1=nn.Conv2d(dim, 4 * dim, 1),
+                                      fc2=nn.Conv2d(4 * dim, dim, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W)."""
+        fc1, fc2 = self.mlp['fc1'], self.mlp['fc2']
+        mixed = depthwise_conv2d(x, self.conv_dw.weight, self.conv_dw.bias)
+        mixed = self.norm(mixed).permute(0, 2, 3, 1)
+        # scaling the weights saves passes over the map
+        mixed = gelu_mlp(mixed, fc1.weight.flatten(1), fc1.bias,
+                         self.gamma[:, None] * fc2.weight.flatten(1), self.gamma * fc2.bias)
+        return x + mixed.permute(0, 3, 1, 2)
+
+
+class ConvNeXtStage(nn.Module):
+    """An optional halving of the resolution, then blocks."""
+
+    def __init__(self, in_dim: int, dim: int, depth: int, downsample: bool):
+        super().__init__()
+        self.downsample = nn.Sequential(
+            ChannelLayerNorm(in_dim), nn.Conv2d(in_dim, dim, 2, stride=2)
+        ) if downsample else nn.Identity()
+        self.blocks = nn.ModuleList(ConvNeXtBlock(dim) for _ in range(depth))
+
+    def forward(self, x: Tensor, with_cp: bool) -> Tensor:
+        x = self.downsample(x)
+        for block in self.blocks:
+            x = checkpoint(block, x) if with_cp else block(x)
+        return x
+
+
+class ConvNeXtStem(nn.Module):
+    """Stem of stride 4 and stages of strides 4, 8, ...
+
+    Args:
+        in_channels (int): Channels of the image.
+        depths (Sequence[int]): Blocks per stage.
+        widths (Sequence[int]): Width per stage.
+        with_cp (bool): Whether to checkpoint the blocks. Defaults to False.
+    """
+
+    def __init__(self, in_channels: int, depths: Sequence[int], widths: Sequence[int],
+                 with_cp: bool = False):
+        super().__init__()
+        self.with_cp = with_cp
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, widths[0], 4, stride=4), ChannelLayerNorm(widths[0]))
+        self.stages = nn.ModuleList(
+            ConvNeXtStage(widths[max(i - 1, 0)], width, depth, downsample=i > 0)
+            for i, (depth, width) in enumerate(zip(depths, widths, strict=True)))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.trunc_normal_(module.weight, std=.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Image to one map per stage."""
+        x = self.stem(x)
+        maps = []
+        for stage in self.stages:
+            x = stage(x, self.with_cp and self.training)
+            maps.append(x)
+        return maps
+
+
+class HybridEmbed(nn.Module):
+    """A truncated ConvNeXt and a strided convolution: total stride 16 (FAN-Hybrid).
+
+    Args:
+        in_channels (int): Channels of the image.
+        dim (int): Width C of the tokens.
+        depths (Sequence[int]): Blocks of the two convolutional stages.
+        widths (Sequence[int]): Their widths. Defaults to (128, 256).
+        with_cp (bool): Whether to checkpoint the convolutional blocks. Defaults to False.
+    """
+
+    stride = 16
+
+    def __init__(self, in_channels: int, dim: int, depths=(3, 3), widths=(128, 256),
+                 with_cp: bool = False):
+        super().__init__()
+        self.backbone = ConvNeXtStem(in_channels, depths, widths, with_cp)
+        self.proj = nn.Conv2d(widths[-1], dim, kernel_size=2, stride=2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Image to the token map (B, C, H, W) and the maps of strides 4 and 8."""
+        maps = self.backbone(x)
+        return self.proj(maps[-1]), maps
+
+
+class DepthwiseMixing(nn.Module):
+    """Depthwise 3x3 convolution, GELU, batch normalisation, depthwise 3x3 convolution, scale.
+
+    Args:
+        dim (int): Number of channels.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        self.act = nn.GELU()
+        self.bn = nn.BatchNorm2d(dim)
+        self.conv2 = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+
+    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+        """(B, C, H, W) and the scale (C,) of the result to (B, C, H, W)."""
+        x = self.bn(self.act(self.conv1(x)))
+        # scaling the weights saves a pass over the map, three in backward, and keeping the result
+        return F.conv2d(x, self.conv2.weight * scale[:, None, None, None], self.conv2.bias * scale,
+                        padding=1, groups=len(scale))
+
+
+class ConvMLP(nn.Module):
+    """MLP whose non-linearity is a scaled residual depthwise mixing of the hidden map.
+
+    Args:
+        dim (int): Width C of the tokens.
+        hidden_dim (int): Hidden width.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.dwconv = DepthwiseMixing(hidden_dim)
+        self.gamma = nn.Parameter(torch.ones(hidden_dim))
+        self.fc2 = nn.Linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
+        """(B, H * W, C) to (B, H * W, C)."""
+        hidden = to_map(self.fc1(x), hw)
+        return self.fc2(to_tokens(hidden + self.dwconv(hidden, self.gamma)))
+
+
+class ChannelProcessing(nn.Module):
+    """Gates every channel by its affinity with where the tokens of its head are strong (FAN).
+
+    Args:
+        dim (int): Width C of the tokens.
+        num_heads (int): Number of heads; divides C.
+        mlp_ratio (float): Hidden width of the convolutional MLP over C. Defaults to 4.
+    """
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.):
+        super().__init__()
+        check_heads(dim, num_heads)
+        self.num_heads = num_heads
+        self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
+        self.mlp_v = ConvMLP(dim, int(dim * mlp_ratio))
+        self.norm_v = nn.LayerNorm(dim, eps=1e-6)
+        self.q = nn.Linear(dim, dim)
+
+    def gate(self, x: Tensor) -> Tensor:
+        """The factor (B, 1, C) of each channel of normalised tokens (B, N, C)."""
+        # (B, N, h, c): queries and keys are distributions over the tokens
+        queries = self.q(x).softmax(dim=1).unflatten(-1, (self.num_heads, -1))
+        keys = x.softmax(dim=1).unflatten(-1, (self.num_heads, -1)).mean(-1, keepdim=True)
+        affinity = (queries * keys).sum(1)  # (B, h, c); faster than as a product of matrices
+        gate = affinity.sigmoid() * self.temperature.squeeze(-1)  # (B, h, c)
+        return gate.flatten(1).unsqueeze(1)
+
+    def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
+        """(B, H * W, C) to (B, H * W, C)."""
+        return self.gate(x) * self.norm_v(self.mlp_v(x, hw))
 
 
 class FANBlock(nn.Module):
@@ -79,6 +336,78 @@ class TokenDownsample(nn.Module):
         """Tokens and grid to tokens and grid."""
         x = self.proj(to_map(x, hw))
         return self.norm(to_tokens(x)), tuple(x.shape[-2:])
+
+
+class ClassAttention(nn.Module):
+    """Attention whose only query is the class token (CaiT, as used by FAN).
+
+    Args:
+        dim (int): Width C of the tokens.
+        num_heads (int): Number of heads; divides C.
+        qkv_bias (bool): Whether queries, keys and values have biases. Defaults to True.
+    """
+
+    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True):
+        super().__init__()
+        check_heads(dim, num_heads)
+        self.num_heads = num_heads
+        self.q = nn.Linear(dim, dim, bias=qkv_bias)
+        self.k = nn.Linear(dim, dim, bias=qkv_bias)
+        self.v = nn.Linear(dim, dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens (B, 1 + N, C), class token first, to the new class token (B, 1, C)."""
+        q, k, v = (split_heads(t, self.num_heads)
+                   for t in (self.q(x[:, :1]), self.k(x), self.v(x)))
+        return self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
+
+
+class ClassAttentionBlock(nn.Module):
+    """Class attention with the residual scheme that FAN ships.
+
+    Patch tokens take part as keys and values and are only normalised and rescaled:
+    ``x + gamma1 * LN1(x)``, then twice ``LN2`` of that. The second residual adds to the
+    *normalised* tokens; both follow the published weights rather than the textbook.
+
+    Args:
+        dim (int): Width C of the tokens.
+        num_heads (int): Number of heads; divides C.
+        mlp_ratio (float): Hidden width of the MLP over C. Defaults to 4.
+        qkv_bias (bool): Whether queries, keys and values have biases. Defaults to True.
+        layer_scale (float): Initial value of both residual scales. Defaults to 1.
+    """
+
+    mixes_tokens = False  # only the class token learns of the others
+    # what the patch tokens never depend on
+    CLASS_ONLY = ('attn.', 'mlp.', 'gamma2')
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4., qkv_bias: bool = True,
+                 layer_scale: float = 1.):
+        super().__init__()
+        hidden = int(dim * mlp_ratio)
+        self.gamma1 = nn.Parameter(torch.full((dim,), layer_scale))
+        self.gamma2 = nn.Parameter(torch.full((dim,), layer_scale))
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = ClassAttention(dim, num_heads, qkv_bias)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = nn.Sequential()
+        self.mlp.add_module('fc1', nn.Linear(dim, hidden))
+        self.mlp.add_module('act', nn.GELU())
+        self.mlp.add_module('fc2', nn.Linear(hidden, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1 + N, C) to (B, 1 + N, C), class token first."""
+        normed = self.norm1(x)
+        mixed = torch.cat([self.attn(normed), normed[:, 1:]], dim=1)
+        x = self.norm2(torch.addcmul(x, self.gamma1, mixed))
+        cls_token, patches = x[:, :1], x[:, 1:]
+        cls_token = torch.addcmul(cls_token, self.gamma2, self.mlp(cls_token))
+        return torch.cat([cls_token, 2 * patches], dim=1)
+
+    def forward_patches(self, x: Tensor) -> Tensor:
+        """The patch part (B, N, C) of :meth:`forward`, which needs no class token."""
+        return 2 * self.norm2(torch.addcmul(x, self.gamma1, self.norm1(x)))
 
 
 def _hybrid(depths, embed_dims, num_heads, stem_depths=(3, 3), out_indices=None):

@@ -14,10 +14,55 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from mmrobust.models.layers import TokenAwareAvgPooling, checkpoint
-from mmrobust.models.layers.conv_ffn import FFN, ConvFFN
-from mmrobust.models.layers.position_aware_attention import PositionAwareAttention
+from mmrobust.models.layers import SelfAttention, TokenAwareAvgPooling, checkpoint
 from mmrobust.models.layers.tokens import to_map, to_tokens
+from mmrobust.ops import gelu_mlp
+
+
+class ConvFFN(nn.Module):
+    """Feed-forward network with a depthwise convolution and batch normalisation throughout (RVT).
+
+    1x1 convolution, BN, GELU, depthwise 3x3 convolution, BN, GELU, 1x1 convolution, BN.
+
+    Args:
+        dim (int): Width C of the tokens.
+        hidden_dim (int): Hidden width.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int):
+        super().__init__()
+        self.fc1 = nn.Conv2d(dim, hidden_dim, 1)
+        self.bn1 = nn.BatchNorm2d(hidden_dim)
+        self.dwconv = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim)
+        self.bn2 = nn.BatchNorm2d(hidden_dim)
+        self.fc2 = nn.Conv2d(hidden_dim, dim, 1)
+        self.bn3 = nn.BatchNorm2d(dim)
+        self.act = nn.GELU()
+
+    def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
+        """(B, H * W, C) to (B, H * W, C)."""
+        x = self.act(self.bn1(self.fc1(to_map(x, hw))))
+        x = self.act(self.bn2(self.dwconv(x)))
+        return to_tokens(self.bn3(self.fc2(x)))
+
+
+class FFN(nn.Module):
+    """Linear, GELU, linear.
+
+    Args:
+        dim (int): Width C of the tokens.
+        hidden_dim (int): Hidden width.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
+        """(B, H * W, C) to (B, H * W, C); the grid does not matter."""
+        return gelu_mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
+
 
 MLPS = {'conv': ConvFFN, 'linear': FFN}
 
@@ -32,10 +77,10 @@ class RVTBlock(nn.Module):
         mlp_ratio (float): Hidden width over C. Defaults to 4.
         qkv_bias (bool): Whether queries, keys and values have biases. Defaults to True.
         drop_path_rate (float): Rate of both residual branches. Defaults to 0.
-        mask_tokens (int): See :class:`PositionAwareAttention`. Defaults to 0.
+        mask_tokens (int): See :class:`SelfAttention`. Defaults to 0.
         tap (dict, optional): Arguments of :class:`TokenAwareAvgPooling`; ``None`` for a plain
             block. Defaults to None.
-        patch_reasoning (bool): See :class:`PositionAwareAttention`. Defaults to False.
+        patch_reasoning (bool): See :class:`SelfAttention`. Defaults to False.
     """
 
     def __init__(self, dim: int, num_heads: int, mlp: str = 'conv', mlp_ratio: float = 4.,
@@ -44,8 +89,8 @@ class RVTBlock(nn.Module):
         super().__init__()
         self.tap = TokenAwareAvgPooling(dim, **tap) if tap is not None else None
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = PositionAwareAttention(dim, num_heads, qkv_bias, mask_tokens,
-                                           patch_reasoning)
+        self.attn = SelfAttention(dim, num_heads, qkv_bias, patch_reasoning, mask_tokens,
+                                  projections=('qkv',))
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = MLPS[mlp](dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()

@@ -1,11 +1,11 @@
-"""Self-attention over tokens, and FAN's class attention."""
+"""Self-attention over the tokens of an image."""
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .listening import attend
-from .patch_reasoning import PatchReasoning
-from .tokens import merge_heads, split_heads
+from .tokens import merge_heads, split_heads, to_map, to_tokens
 
 
 def check_heads(dim: int, num_heads: int) -> None:
@@ -15,11 +15,36 @@ def check_heads(dim: int, num_heads: int) -> None:
                          f'choose a divisor of {dim}')
 
 
+class PatchReasoning(nn.Sequential):
+    """3x3 convolution to a quarter of the width, ReLU, 1x1 convolution to queries, keys, values.
+
+    It takes the place of the linear layers of a self-attention, so that a corrupted patch is read
+    together with its neighbours (the released AFAT models).
+
+    Args:
+        dim (int): Width C of the tokens, at least 4.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__(
+            nn.Conv2d(dim, dim // 4, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(dim // 4, 3 * dim, 1))
+
+    def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
+        """(B, H * W, C) to (B, H * W, 3C)."""
+        return to_tokens(super().forward(to_map(x, hw)))
+
+
 class SelfAttention(nn.Module):
-    """Multi-head self-attention of FAN's token mixing.
+    """Multi-head self-attention, optionally with RVT's position-aware scaling.
 
     It computes its output with :func:`~mmrobust.models.layers.listening.attend`, so that an
     attention diversification loss can listen.
+
+    With a position mask the scaled logits are multiplied by ``sigmoid(att_mask)`` before the
+    softmax ("Towards Robust Vision Transformer", CVPR 2022, section 3.3). A mask of T positions
+    serves any N <= T tokens: its first N rows and columns are used.
 
     Args:
         dim (int): Width C of the tokens.
@@ -27,97 +52,56 @@ class SelfAttention(nn.Module):
         qkv_bias (bool): Whether queries, keys and values have biases. Defaults to True.
         patch_reasoning (bool): Compute queries, keys and values by :class:`PatchReasoning`.
             Defaults to False.
+        mask_tokens (int): Number T of positions that the mask knows; 0 for plain attention.
+            Defaults to 0.
+        projections (Sequence[str]): Names of the linear layers in the published checkpoints,
+            which also say what each computes: ``('q', 'kv')`` in FAN, ``('qkv',)`` in RVT.
+            Defaults to the former.
     """
 
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True,
-                 patch_reasoning: bool = False):
+                 patch_reasoning: bool = False, mask_tokens: int = 0,
+                 projections: Sequence[str] = ('q', 'kv')):
         super().__init__()
         check_heads(dim, num_heads)
         self.num_heads = num_heads
+        self.projections = tuple(projections)
         if patch_reasoning:
             self.patch_reasoning = PatchReasoning(dim)
         else:
             self.patch_reasoning = None
-            self.q = nn.Linear(dim, dim, bias=qkv_bias)
-            self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
+            for name in projections:
+                self.add_module(name, nn.Linear(dim, len(name) * dim, bias=qkv_bias))
         self.proj = nn.Linear(dim, dim)
+        if mask_tokens:
+            self.att_mask = nn.Parameter(torch.empty(num_heads, mask_tokens, mask_tokens))
+            nn.init.trunc_normal_(self.att_mask, std=.02)
+        else:
+            self.att_mask = None
+
+    def logit_mask(self, num_tokens: int) -> Tensor | None:
+        """Factor (h, N, N) of the logits, if there is one.
+
+        Raises:
+            ValueError: If there are more tokens than the mask knows positions.
+        """
+        if self.att_mask is None:
+            return None
+        known = self.att_mask.shape[-1]
+        if num_tokens > known:
+            raise ValueError(
+                f'{num_tokens} tokens are more than the {known} that the position mask of RVT '
+                'was made for: use smaller images, a model with masked_blocks=0 (no "plus"), or '
+                f'train one with mask_tokens={num_tokens}')
+        return self.att_mask[:, :num_tokens, :num_tokens].sigmoid()
 
     def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
         """(B, H * W, C) to (B, H * W, C)."""
+        mask = self.logit_mask(x.shape[1])
         if self.patch_reasoning is None:
-            q, (k, v) = self.q(x), self.kv(x).chunk(2, dim=-1)
+            parts = [part for name in self.projections
+                     for part in getattr(self, name)(x).chunk(len(name), dim=-1)]
         else:
-            q, k, v = self.patch_reasoning(x, hw).chunk(3, dim=-1)
-        q, k, v = (split_heads(t, self.num_heads) for t in (q, k, v))
-        return self.proj(merge_heads(attend(q, k, v)))
-
-
-class ClassAttention(nn.Module):
-    """Attention whose only query is the class token (CaiT, as used by FAN).
-
-    Args:
-        dim (int): Width C of the tokens.
-        num_heads (int): Number of heads; divides C.
-        qkv_bias (bool): Whether queries, keys and values have biases. Defaults to True.
-    """
-
-    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True):
-        super().__init__()
-        check_heads(dim, num_heads)
-        self.num_heads = num_heads
-        self.q = nn.Linear(dim, dim, bias=qkv_bias)
-        self.k = nn.Linear(dim, dim, bias=qkv_bias)
-        self.v = nn.Linear(dim, dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens (B, 1 + N, C), class token first, to the new class token (B, 1, C)."""
-        q, k, v = (split_heads(t, self.num_heads)
-                   for t in (self.q(x[:, :1]), self.k(x), self.v(x)))
-        return self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
-
-
-class ClassAttentionBlock(nn.Module):
-    """Class attention with the residual scheme that FAN ships.
-
-    Patch tokens take part as keys and values and are only normalised and rescaled:
-    ``x + gamma1 * LN1(x)``, then twice ``LN2`` of that. The second residual adds to the
-    *normalised* tokens; both follow the published weights rather than the textbook.
-
-    Args:
-        dim (int): Width C of the tokens.
-        num_heads (int): Number of heads; divides C.
-        mlp_ratio (float): Hidden width of the MLP over C. Defaults to 4.
-        qkv_bias (bool): Whether queries, keys and values have biases. Defaults to True.
-        layer_scale (float): Initial value of both residual scales. Defaults to 1.
-    """
-
-    # what the patch tokens never depend on
-    CLASS_ONLY = ('attn.', 'mlp.', 'gamma2')
-
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4., qkv_bias: bool = True,
-                 layer_scale: float = 1.):
-        super().__init__()
-        hidden = int(dim * mlp_ratio)
-        self.gamma1 = nn.Parameter(torch.full((dim,), layer_scale))
-        self.gamma2 = nn.Parameter(torch.full((dim,), layer_scale))
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = ClassAttention(dim, num_heads, qkv_bias)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = nn.Sequential()
-        self.mlp.add_module('fc1', nn.Linear(dim, hidden))
-        self.mlp.add_module('act', nn.GELU())
-        self.mlp.add_module('fc2', nn.Linear(hidden, dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 1 + N, C) to (B, 1 + N, C), class token first."""
-        normed = self.norm1(x)
-        mixed = torch.cat([self.attn(normed), normed[:, 1:]], dim=1)
-        x = self.norm2(torch.addcmul(x, self.gamma1, mixed))
-        cls_token, patches = x[:, :1], x[:, 1:]
-        cls_token = torch.addcmul(cls_token, self.gamma2, self.mlp(cls_token))
-        return torch.cat([cls_token, 2 * patches], dim=1)
-
-    def forward_patches(self, x: Tensor) -> Tensor:
-        """The patch part (B, N, C) of :meth:`forward`, which needs no class token."""
-        return 2 * self.norm2(torch.addcmul(x, self.gamma1, self.norm1(x)))
+            parts = self.patch_reasoning(x, hw).chunk(3, dim=-1)
+        q, k, v = (split_heads(part, self.num_heads) for part in parts)
+        return self.proj(merge_heads(attend(q, k, v, logit_mask=mask)))
