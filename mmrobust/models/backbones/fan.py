@@ -6,6 +6,7 @@ grid at any aspect ratio, ordinary layer normalisation in the convolutional stem
 that trains, and no class-token arithmetic where only maps are wanted.
 """
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from mmrobust.models.layers import SelfAttention, TokenAwareAvgPooling, checkpoint
 from mmrobust.models.layers.attention import check_heads
 from mmrobust.models.layers.tokens import merge_heads, split_heads, to_map, to_tokens
-from mmrobust.ops import depthwise_conv2d, gelu_mlp
+from mmrobust.ops import depthwise_conv2d
 
 
 class FourierPositionEncoding(nn.Module):
@@ -106,31 +107,41 @@ class ChannelLayerNorm(nn.LayerNorm):
         return x.permute(0, 3, 1, 2)
 
 
+class DepthwiseConv2d(nn.Conv2d):
+    """One square kernel for each channel, whose gradient is fast on the CPU."""
+
+    def __init__(self, dim: int, kernel_size: int):
+        super().__init__(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return depthwise_conv2d(x, self.weight, self.bias)
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """A 1x1 convolution, computed as the linear layer that it is on channels-last maps."""
+
+    def __init__(self, in_dim: int, dim: int):
+        super().__init__(in_dim, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
+        return x.permute(0, 3, 1, 2)
+
+
 class ConvNeXtBlock(nn.Module):
-    """Depthwise 7x7 convolution, channel norm and MLP, with a scaled residual.
+    """Depthwise 7x7 convolution, channel norm and MLP, with a scaled residual."""
 
-    Args:
-        dim (int): Number of channels.
-        layer_scale (float): Initial scale of the residual branch. Defaults to 1e-6.
-    """
-
-    def __init__(self, dim: int, layer_scale: float = 1e-6):
+    def __init__(self, dim: int):
         super().__init__()
-        self.gamma = nn.Parameter(torch.full((dim,), layer_scale))
-        self.conv_dw = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
+        self.gamma = nn.Parameter(torch.full((dim,), 1e-6))
+        self.conv_dw = DepthwiseConv2d(dim, 7)
         self.norm = ChannelLayerNorm(dim)
-        self.mlp = nn.ModuleDict(dict(fc1=nn.Conv2d(dim, 4 * dim, 1),
-                                      fc2=nn.Conv2d(4 * dim, dim, 1)))
+        self.mlp = nn.Sequential(OrderedDict(
+            fc1=PointwiseConv2d(dim, 4 * dim), act=nn.GELU(), fc2=PointwiseConv2d(4 * dim, dim)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H, W)."""
-        fc1, fc2 = self.mlp['fc1'], self.mlp['fc2']
-        mixed = depthwise_conv2d(x, self.conv_dw.weight, self.conv_dw.bias)
-        mixed = self.norm(mixed).permute(0, 2, 3, 1)
-        # scaling the weights saves passes over the map
-        mixed = gelu_mlp(mixed, fc1.weight.flatten(1), fc1.bias,
-                         self.gamma[:, None] * fc2.weight.flatten(1), self.gamma * fc2.bias)
-        return x + mixed.permute(0, 3, 1, 2)
+        return torch.addcmul(x, self.gamma[:, None, None], self.mlp(self.norm(self.conv_dw(x))))
 
 
 class ConvNeXtStage(nn.Module):
@@ -185,15 +196,7 @@ class ConvNeXtStem(nn.Module):
 
 
 class HybridEmbed(nn.Module):
-    """A truncated ConvNeXt and a strided convolution: total stride 16 (FAN-Hybrid).
-
-    Args:
-        in_channels (int): Channels of the image.
-        dim (int): Width C of the tokens.
-        depths (Sequence[int]): Blocks of the two convolutional stages.
-        widths (Sequence[int]): Their widths. Defaults to (128, 256).
-        with_cp (bool): Whether to checkpoint the convolutional blocks. Defaults to False.
-    """
+    """A :class:`ConvNeXtStem` and a strided convolution: total stride 16 (FAN-Hybrid)."""
 
     stride = 16
 
@@ -209,35 +212,17 @@ class HybridEmbed(nn.Module):
         return self.proj(maps[-1]), maps
 
 
-class DepthwiseMixing(nn.Module):
-    """Depthwise 3x3 convolution, GELU, batch normalisation, depthwise 3x3 convolution, scale.
-
-    Args:
-        dim (int): Number of channels.
-    """
+class DepthwiseMixing(nn.Sequential):
+    """Depthwise 3x3 convolution, GELU, batch normalisation, depthwise 3x3 convolution."""
 
     def __init__(self, dim: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
-        self.act = nn.GELU()
-        self.bn = nn.BatchNorm2d(dim)
-        self.conv2 = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
-
-    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
-        """(B, C, H, W) and the scale (C,) of the result to (B, C, H, W)."""
-        x = self.bn(self.act(self.conv1(x)))
-        # scaling the weights saves a pass over the map, three in backward, and keeping the result
-        return F.conv2d(x, self.conv2.weight * scale[:, None, None, None], self.conv2.bias * scale,
-                        padding=1, groups=len(scale))
+        super().__init__(OrderedDict(
+            conv1=nn.Conv2d(dim, dim, 3, padding=1, groups=dim), act=nn.GELU(),
+            bn=nn.BatchNorm2d(dim), conv2=nn.Conv2d(dim, dim, 3, padding=1, groups=dim)))
 
 
 class ConvMLP(nn.Module):
-    """MLP whose non-linearity is a scaled residual depthwise mixing of the hidden map.
-
-    Args:
-        dim (int): Width C of the tokens.
-        hidden_dim (int): Hidden width.
-    """
+    """MLP whose non-linearity is a scaled residual depthwise mixing of the hidden map."""
 
     def __init__(self, dim: int, hidden_dim: int):
         super().__init__()
@@ -248,8 +233,9 @@ class ConvMLP(nn.Module):
 
     def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
         """(B, H * W, C) to (B, H * W, C)."""
-        hidden = to_map(self.fc1(x), hw)
-        return self.fc2(to_tokens(hidden + self.dwconv(hidden, self.gamma)))
+        hidden = self.fc1(x)
+        mixed = to_tokens(self.dwconv(to_map(hidden, hw)))
+        return self.fc2(torch.addcmul(hidden, self.gamma, mixed))
 
 
 class ChannelProcessing(nn.Module):
@@ -290,13 +276,8 @@ class FANBlock(nn.Module):
     Args:
         dim (int): Width C of the tokens.
         num_heads (int): Number of heads; divides C.
-        mlp_ratio (float): Hidden width over C. Defaults to 4.
-        qkv_bias (bool): Whether queries, keys and values have biases. Defaults to True.
-        drop_path_rate (float): Rate of both residual branches. Defaults to 0.
-        layer_scale (float): Initial value of g1 and g2. Defaults to 1.
-        tap (dict, optional): Arguments of :class:`TokenAwareAvgPooling`; ``None`` for a plain
-            block. Defaults to None.
-        patch_reasoning (bool): See :class:`SelfAttention`. Defaults to False.
+        mlp_ratio, qkv_bias, drop_path_rate, layer_scale, tap, patch_reasoning: See :class:`FAN`;
+            the drop path is of both residual branches, the scale that of g1 and g2.
     """
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4., qkv_bias: bool = True,
@@ -320,12 +301,7 @@ class FANBlock(nn.Module):
 
 
 class TokenDownsample(nn.Module):
-    """Halves the token grid and changes the width; odd sides round up.
-
-    Args:
-        in_dim (int): Width of the incoming tokens.
-        dim (int): Width of the outgoing tokens.
-    """
+    """Halves the token grid and changes the width; odd sides round up."""
 
     def __init__(self, in_dim: int, dim: int):
         super().__init__()
@@ -339,13 +315,7 @@ class TokenDownsample(nn.Module):
 
 
 class ClassAttention(nn.Module):
-    """Attention whose only query is the class token (CaiT, as used by FAN).
-
-    Args:
-        dim (int): Width C of the tokens.
-        num_heads (int): Number of heads; divides C.
-        qkv_bias (bool): Whether queries, keys and values have biases. Defaults to True.
-    """
+    """Attention whose only query is the class token (CaiT, as used by FAN)."""
 
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True):
         super().__init__()
@@ -373,9 +343,7 @@ class ClassAttentionBlock(nn.Module):
     Args:
         dim (int): Width C of the tokens.
         num_heads (int): Number of heads; divides C.
-        mlp_ratio (float): Hidden width of the MLP over C. Defaults to 4.
-        qkv_bias (bool): Whether queries, keys and values have biases. Defaults to True.
-        layer_scale (float): Initial value of both residual scales. Defaults to 1.
+        mlp_ratio, qkv_bias, layer_scale: See :class:`FAN`.
     """
 
     mixes_tokens = False  # only the class token learns of the others
@@ -391,10 +359,8 @@ class ClassAttentionBlock(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = ClassAttention(dim, num_heads, qkv_bias)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = nn.Sequential()
-        self.mlp.add_module('fc1', nn.Linear(dim, hidden))
-        self.mlp.add_module('act', nn.GELU())
-        self.mlp.add_module('fc2', nn.Linear(hidden, dim))
+        self.mlp = nn.Sequential(OrderedDict(
+            fc1=nn.Linear(dim, hidden), act=nn.GELU(), fc2=nn.Linear(hidden, dim)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1 + N, C) to (B, 1 + N, C), class token first."""
@@ -470,21 +436,12 @@ class FAN(BaseModule):
         'large_vit': _vit(24, 480, 10, (4, 7, 11, -1)),
     }
 
-    def __init__(self,
-                 arch: str | dict = 'base_hybrid',
-                 tap: dict | None = None,
-                 patch_reasoning: bool = False,
-                 out_type: str = 'featmap',
-                 out_indices: Sequence[int] | None = None,
-                 in_channels: int = 3,
-                 mlp_ratio: float = 4.,
-                 qkv_bias: bool = True,
-                 drop_path_rate: float = 0.,
-                 layer_scale: float = 1.,
-                 num_class_attention: int = 2,
-                 paired_frequencies: bool = True,
-                 frozen_stages: int = -1,
-                 with_cp: bool = False,
+    def __init__(self, arch: str | dict = 'base_hybrid', tap: dict | None = None,
+                 patch_reasoning: bool = False, out_type: str = 'featmap',
+                 out_indices: Sequence[int] | None = None, in_channels: int = 3,
+                 mlp_ratio: float = 4., qkv_bias: bool = True, drop_path_rate: float = 0.,
+                 layer_scale: float = 1., num_class_attention: int = 2,
+                 paired_frequencies: bool = True, frozen_stages: int = -1, with_cp: bool = False,
                  init_cfg: dict | None = None):
         super().__init__(init_cfg)
         arch = self._parse_arch(arch)

@@ -9,6 +9,7 @@ figures of RVT-B belong to another choice of them than the published code makes.
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
@@ -16,7 +17,6 @@ from torch import Tensor, nn
 
 from mmrobust.models.layers import SelfAttention, TokenAwareAvgPooling, checkpoint
 from mmrobust.models.layers.tokens import to_map, to_tokens
-from mmrobust.ops import gelu_mlp
 
 
 class ConvFFN(nn.Module):
@@ -61,7 +61,7 @@ class FFN(nn.Module):
 
     def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
         """(B, H * W, C) to (B, H * W, C); the grid does not matter."""
-        return gelu_mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
+        return self.fc2(F.gelu(self.fc1(x)))
 
 
 MLPS = {'conv': ConvFFN, 'linear': FFN}
