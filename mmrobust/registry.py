@@ -1,10 +1,11 @@
 """What mmrobust registers, and where it lives.
 
 MMEngine's root registries are parents of every host library's registries, so a config of any
-scope finds these names. Each name is first registered as a placeholder that imports the module
-when something is built from it; the module then registers the class itself in its place.
+scope finds these names. Each is first a placeholder; who asks a registry for it gets the class
+itself, whose module is imported then. (The `locations` of MMEngine's registries cannot do this: a
+child registry looks into its parent without importing them, and they come all at once, so that
+a host library that is not installed would take everything with it.)
 """
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -53,8 +54,6 @@ ON_DEMAND: dict[str, dict[str, str]] = {
         'FlipProbability': 'mmrobust.evaluation.metrics.flip_rate',
         'SubsetAccuracy': 'mmrobust.evaluation.metrics.subset_accuracy',
     },
-    'DATA_SAMPLERS': {
-    },
     'HOOKS': {
         'AttentionStatisticsHook': 'mmrobust.analysis.training_hook',
         'CheckDataHook': 'mmrobust.datasets.validation',
@@ -72,13 +71,37 @@ ON_DEMAND: dict[str, dict[str, str]] = {
 }
 
 
-def _placeholder(name: str, module: str) -> Callable[..., Any]:
-    def build(*args, **kwargs):
-        return getattr(import_module(module), name)(*args, **kwargs)
+class Placeholder:
+    """Stands for a registered class until somebody asks for it.
 
-    build.__name__ = build.__qualname__ = name
-    build.__doc__ = f'Builds a :class:`{module}.{name}`.'
-    return build
+    Args:
+        name (str): Name of the class.
+        module (str): Module that defines and registers it.
+    """
+
+    def __init__(self, name: str, module: str):
+        self.__name__ = self.__qualname__ = name
+        self.__module__ = module
+
+    def load(self) -> Any:
+        """The class itself."""
+        return getattr(import_module(self.__module__), self.__name__)
+
+    def __repr__(self) -> str:
+        return f'<{self.__module__}.{self.__name__}, not yet imported>'
+
+
+class _Modules(dict):
+    """The names of a registry, of which placeholders are replaced when they are looked up."""
+
+    def __getitem__(self, name: str) -> Any:
+        value = super().__getitem__(name)
+        if isinstance(value, Placeholder):
+            value = self[name] = value.load()
+        return value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else default
 
 
 def register_all() -> None:
@@ -94,6 +117,7 @@ def register_all() -> None:
         return
     for registry_name, entries in ON_DEMAND.items():
         registry = getattr(mmengine_registry, registry_name)
+        if not isinstance(registry._module_dict, _Modules):
+            registry._module_dict = _Modules(registry._module_dict)
         for name, module in entries.items():
-            if name not in registry.module_dict:
-                registry.register_module(name=name, module=_placeholder(name, module))
+            registry._module_dict.setdefault(name, Placeholder(name, module))

@@ -25,6 +25,25 @@ def test_import_is_cheap(repo):
     assert out.strip().endswith('[]')
 
 
+def test_registries_give_classes(repo, tmp_path):
+    """From any scope, whatever was imported before; nothing is imported until it is asked for."""
+    out = python(repo, """
+        import sys, mmrobust
+        from mmengine.registry import DATASETS, MODELS, Registry
+        assert 'ACDCDataset' in DATASETS.module_dict and 'not yet' in repr(
+            list(DATASETS.module_dict.values()))
+        assert 'torch' not in sys.modules
+        child = Registry('model', parent=MODELS, scope='mmrobust_test', locations=['json'])
+        class Mine(child.get('FAN')):
+            pass
+        from mmrobust.models import FAN
+        assert Mine.__base__ is FAN is MODELS.get('FAN') is MODELS.module_dict.get('FAN')
+        assert MODELS.get('FA') is None and MODELS.module_dict.get('FA') is None
+        print(len(DATASETS.get('ACDCDataset').METAINFO['classes']))
+    """, tmp_path)
+    assert out.split()[-1] == '19'
+
+
 def test_every_registered_name_is_where_the_table_says(repo):
     out = python(repo, """
         from importlib import import_module
