@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmrobust.ops import diverse_attention
-from mmrobust.ops.dense import dense_diverse_attention
+from mmrobust.testing import dense_diverse_attention
 
 CASES = {
     'ours': diverse_attention,

@@ -10,7 +10,7 @@ import _measure
 import torch
 
 from mmrobust.ops import token_aware_avg_pool
-from mmrobust.ops.dense import dense_token_aware_avg_pool
+from mmrobust.testing import dense_token_aware_avg_pool
 
 CASES = {'ours': token_aware_avg_pool, 'unfold': dense_token_aware_avg_pool,
          'copy': lambda x, weights: x.clone()}

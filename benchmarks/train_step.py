@@ -11,7 +11,7 @@ from mmengine.registry import MODELS
 from mmrobust.apis import load_config
 from mmrobust.models.layers import tap
 from mmrobust.models.losses import attention_diversification
-from mmrobust.ops.dense import dense_diverse_attention, dense_token_aware_avg_pool
+from mmrobust.testing import dense_diverse_attention, dense_token_aware_avg_pool
 from mmrobust.utils.allocator import keep_freed_memory
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'

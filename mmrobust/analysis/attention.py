@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmrobust.ops import attention_rows
+
 BLOCK_ENTRIES = 2**23  # of attention that exist at a time: 32 MB in float32
 MAX_EXTRA_TOKENS = 4  # class, distillation and register tokens before those of the grid
 
@@ -76,12 +78,10 @@ class AttentionMaps:
             block = self.weights[..., rows, :]
             return block.to(torch.promote_types(block.dtype, torch.float32))
         dtype = torch.promote_types(self.query.dtype, torch.float32)
-        logits = (self.query[..., rows, :].to(dtype) * self.scale) @ self.key.to(dtype).mT
-        if self.logit_mask is not None:
-            logits = logits * self.logit_mask[:, rows]
-        if self.bias is not None:
-            logits = logits + self.bias.expand(self.shape)[..., rows, :]
-        return logits.softmax(dim=-1)
+        return attention_rows(
+            self.query[..., rows, :].to(dtype), self.key.to(dtype), scale=self.scale,
+            logit_mask=None if self.logit_mask is None else self.logit_mask[:, rows],
+            bias=None if self.bias is None else self.bias.expand(self.shape)[..., rows, :])
 
     def matrix(self, image: int = 0, head: int | None = None,
                dtype: torch.dtype = torch.float32) -> Tensor:

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmrobust.models.layers.attention import SelfAttention
-from mmrobust.models.layers.listening import attend, current_listener, listening
+from mmrobust.models.layers.listening import listening
 from mmrobust.models.layers.tokens import split_heads
 
 from .attention import AttentionMaps
@@ -57,9 +56,15 @@ def capture_attention(model: nn.Module, layers: Sequence[str | int] | None = Non
     with ExitStack() as stack:
         backbone = getattr(model, 'backbone', model)
         stack.callback(backbone.register_forward_pre_hook(note_size, with_kwargs=True).remove)
+        reporting = {}
         for name in select_layers(available, layers):
-            module = available[name]
-            stack.callback(_watcher(module)(module, partial(record, name)))
+            module, note = available[name], partial(record, name)
+            if _reports(module):
+                reporting[module] = note
+            else:
+                stack.callback(_watcher(module)(module, note))
+        if reporting:
+            stack.enter_context(listening(_Recorder(reporting)))
         yield captured
 
 
@@ -72,7 +77,7 @@ def attention_layers(model: nn.Module) -> dict[str, nn.Module]:
     layers: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
         inside = any(name.startswith(f'{outer}.') for outer in layers)
-        if not inside and _watcher(module) is not None:
+        if not inside and (_reports(module) or _watcher(module) is not None):
             layers[name] = module
     if not layers:
         raise ValueError(
@@ -109,12 +114,32 @@ def select_layers(available: Sequence[str], wanted: Sequence[str | int] | None =
     return chosen
 
 
-# Each kind of layer has its way of being watched: a function that begins it and returns the
-# function that ends it.
+class _Recorder:
+    """Notes what layers of ours attend to, and leaves the computation to others."""
+
+    def __init__(self, records: dict[nn.Module, Record]):
+        self.records = records
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, scale: float,
+               logit_mask: Tensor | None, layer: nn.Module | None) -> None:
+        if layer in self.records:
+            self.records[layer](AttentionMaps(len(q), q, k, scale, logit_mask))
+
+    def observe(self, attention: Tensor, layer: nn.Module | None) -> None:
+        pass
+
+    def silent(self) -> '_Recorder':
+        return _Recorder({})
+
+
+def _reports(module: nn.Module) -> bool:
+    return getattr(module, 'reports_attention', False)
+
+
+# Each kind of layer of the host libraries has its way of being watched: a function that begins it
+# and returns the function that ends it.
 
 def _watcher(module: nn.Module) -> Callable[[nn.Module, Record], Callable[[], Any]] | None:
-    if isinstance(module, SelfAttention):
-        return _watch_ours
     if isinstance(module, nn.MultiheadAttention):
         return _watch_pytorch
     if callable(getattr(module, 'scaled_dot_product_attention', None)):
@@ -122,38 +147,6 @@ def _watcher(module: nn.Module) -> Callable[[nn.Module, Record], Callable[[], An
     if isinstance(getattr(getattr(module, 'w_msa', None), 'softmax', None), nn.Softmax):
         return _watch_windows
     return None
-
-
-class _Recorder:
-    """Notes what a layer of ours attends to, and lets whoever listened before compute it."""
-
-    def __init__(self, record: Record):
-        self.record = record
-        self.outer = current_listener()
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, scale: float,
-               logit_mask: Tensor | None) -> Tensor:
-        self.record(AttentionMaps(len(q), q, k, scale, logit_mask))
-        with listening(self.outer):
-            return attend(q, k, v, scale=scale, logit_mask=logit_mask)
-
-    def observe(self, attention: Tensor) -> None:
-        if self.outer is not None:
-            self.outer.observe(attention)
-
-    def silent(self) -> '_Recorder':
-        return self
-
-
-def _watch_ours(module: nn.Module, record: Record) -> Callable[[], Any]:
-    forward = module.forward
-
-    def listened(*args, **kwargs):
-        with listening(_Recorder(record)):
-            return forward(*args, **kwargs)
-
-    module.forward = listened
-    return partial(module.__dict__.pop, 'forward')
 
 
 def _watch_scaled_dot_product(module: nn.Module, record: Record) -> Callable[[], Any]:

@@ -7,6 +7,7 @@ from mmengine.registry import TASK_UTILS
 from torch import Tensor, nn
 
 from mmrobust.models.layers import listening
+from mmrobust.ops import attention_rows
 
 from .victim import Victim, check_number, input_gradient
 
@@ -30,13 +31,12 @@ class AttentionReader:
         return AttentionReader(self.read)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, scale: float,
-               logit_mask: Tensor | None) -> Tensor:
-        logits = scale * q @ k.transpose(-2, -1)
-        attention = (logits if logit_mask is None else logits * logit_mask).softmax(-1)
+               logit_mask: Tensor | None, layer: nn.Module | None = None) -> Tensor:
+        attention = attention_rows(q, k, scale=scale, logit_mask=logit_mask)
         self.observe(attention)
         return attention @ v
 
-    def observe(self, attention: Tensor) -> None:
+    def observe(self, attention: Tensor, layer: nn.Module | None = None) -> None:
         try:
             value = self.read(attention.mean(1))
         except ValueError as error:  # matters only if this layer is asked for

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from mmrobust.models import (
     AttentionDiversificationLoss,
     TokenAwareAvgPooling,
-    attend,
     listening,
 )
 
@@ -83,13 +82,11 @@ class DenseListener:
     def __init__(self):
         self.maps = []
 
-    def attend(self, q, k, v, *, scale, logit_mask):
+    def attend(self, q, k, v, *, scale, logit_mask, layer):
         logits = scale * q @ k.transpose(-2, -1)
         self.observe((logits if logit_mask is None else logits * logit_mask).softmax(-1))
-        with listening(None):
-            return attend(q, k, v, scale=scale, logit_mask=logit_mask)
 
-    def observe(self, attention):
+    def observe(self, attention, layer=None):
         self.maps.append(attention.mean(1))
 
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from parity_tools import arrays, build_fan, meta, to_ours
 
 from mmrobust.models import AttentionDiversificationLoss, TokenAwareAvgPooling, attend, listening
-from mmrobust.ops.dense import dense_diverse_attention
+from mmrobust.testing import dense_diverse_attention
 
 FIXTURES = ['fan_hybrid_64', 'fan_vit_64', 'tapfan_hybrid_64', 'tapfan_vit_64',
             'seg_tapfan_hybrid_64', 'seg_tapfan_vit_64']
@@ -17,7 +17,7 @@ class MapRecorder:
     def __init__(self):
         self.maps = []
 
-    def attend(self, q, k, v, *, scale, logit_mask):
+    def attend(self, q, k, v, *, scale, logit_mask, layer):
         self.maps.append((scale * q @ k.transpose(-2, -1)).softmax(-1))
         return self.maps[-1] @ v
 

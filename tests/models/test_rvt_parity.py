@@ -16,7 +16,7 @@ class MapRecorder:
     def __init__(self):
         self.maps = []
 
-    def attend(self, q, k, v, *, scale, logit_mask):
+    def attend(self, q, k, v, *, scale, logit_mask, layer):
         logits = scale * q @ k.transpose(-2, -1)
         self.maps.append((logits if logit_mask is None else logits * logit_mask).softmax(-1))
         return self.maps[-1] @ v

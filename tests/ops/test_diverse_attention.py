@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
 from mmrobust.ops import chunked_attention, diverse_attention
-from mmrobust.ops.dense import dense_diverse_attention
+from mmrobust.testing import dense_diverse_attention
 
 
 def inputs(B=2, h=3, Nq=7, Nk=7, d=4, dv=4, masked=False, dtype=torch.float64, seed=0, spread=2.):

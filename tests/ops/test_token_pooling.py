@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrobust.ops import token_aware_avg_pool
-from mmrobust.ops.dense import dense_token_aware_avg_pool
+from mmrobust.testing import dense_token_aware_avg_pool
 
 
 def inputs(B=2, C=3, K=4, H=5, W=7, dtype=torch.float64, seed=0, layout='tokens'):

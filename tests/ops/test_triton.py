@@ -24,7 +24,7 @@ CASES = [
 ATTENTION = '''
 import torch
 from mmrobust.ops import diverse_attention, triton_attention
-from mmrobust.ops.dense import dense_diverse_attention
+from mmrobust.testing import dense_diverse_attention
 
 calls = []
 original = triton_attention.backward
@@ -49,7 +49,7 @@ for B, h, Nq, Nk, d, dv, dtype, tolerance, triton_attention.BUFFER_BYTES, option
 POOLING = '''
 import torch
 from mmrobust.ops import token_aware_avg_pool, triton_pooling
-from mmrobust.ops.dense import dense_token_aware_avg_pool
+from mmrobust.testing import dense_token_aware_avg_pool
 
 calls = []
 original = triton_pooling.backward

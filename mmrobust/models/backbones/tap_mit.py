@@ -25,7 +25,7 @@ class ListenedMultiheadAttention(nn.MultiheadAttention):
         biases = self.in_proj_bias.chunk(3) if self.in_proj_bias is not None else (None,) * 3
         q, k, v = (split_heads(F.linear(x, w, b).transpose(0, 1), self.num_heads)
                    for x, w, b in zip((query, key, value), weights, biases, strict=True))
-        out = attend(q, k, v, dropout_p=self.dropout if self.training else 0.)
+        out = attend(q, k, v, dropout_p=self.dropout if self.training else 0., layer=self)
         return self.out_proj(merge_heads(out)).transpose(0, 1), None
 
 

@@ -24,7 +24,7 @@ class ObservedSoftmax(nn.Softmax):
 
     def forward(self, logits: Tensor) -> Tensor:
         attention = super().forward(logits)
-        observe(attention, self.dropout_p if self.training else 0.)
+        observe(attention, self.dropout_p if self.training else 0., layer=self)
         return attention
 
 

@@ -59,6 +59,8 @@ class SelfAttention(nn.Module):
             Defaults to the former.
     """
 
+    reports_attention = True
+
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True,
                  patch_reasoning: bool = False, mask_tokens: int = 0,
                  projections: Sequence[str] = ('q', 'kv')):
@@ -104,4 +106,4 @@ class SelfAttention(nn.Module):
         else:
             parts = self.patch_reasoning(x, hw).chunk(3, dim=-1)
         q, k, v = (split_heads(part, self.num_heads) for part in parts)
-        return self.proj(merge_heads(attend(q, k, v, logit_mask=mask)))
+        return self.proj(merge_heads(attend(q, k, v, logit_mask=mask, layer=self)))

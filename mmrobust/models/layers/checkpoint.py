@@ -27,7 +27,7 @@ def _recomputation(module: nn.Module, listener) -> Iterator[None]:
         # without its buffers it would save fewer tensors than the first time; momentum 0 keeps them
         norm.momentum, norm.num_batches_tracked = 0., norm.num_batches_tracked.clone()
     try:
-        with listening(listener.silent() if listener is not None else None):
+        with listening(None), listening(listener.silent() if listener is not None else None):
             yield
     finally:
         for norm, (momentum, count) in zip(norms, kept, strict=True):

@@ -4,8 +4,10 @@ Every self-attention of mmrobust computes its output with :func:`attend`. Normal
 scaled dot-product attention. While a listener is active, :func:`attend` hands it the queries,
 keys and values instead; the listener returns the output and keeps whatever it came for: the
 statistics of the diversification loss, an attention map, an attack's gradient. Layers of a host
-library that build the attention matrix anyway show it with :func:`observe`. Nothing is stored on
-modules, and nothing is computed while nobody listens.
+library that build the attention matrix anyway show it with :func:`observe`. Both tell which layer
+speaks; those whose every call goes through :func:`attend` say so by ``reports_attention = True``.
+Several may listen, one inside another. Nothing is stored on modules, and nothing is computed
+while nobody listens.
 """
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,9 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from mmrobust.ops import attention_rows
 
 # A plain global rather than a context variable: torch.compile can guard on it.
 _listener: 'AttentionListener | None' = None
@@ -23,10 +27,13 @@ class AttentionListener(Protocol):
     """What :func:`listening` accepts."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, scale: float,
-               logit_mask: Tensor | None) -> Tensor:
-        """Attention output (B, h, Nq, dv) of queries (B, h, Nq, d), keys and values."""
+               logit_mask: Tensor | None, layer: nn.Module | None) -> Tensor | None:
+        """Attention output (B, h, Nq, dv) of queries (B, h, Nq, d), keys and values.
 
-    def observe(self, attention: Tensor) -> None:
+        None leaves the computation to others.
+        """
+
+    def observe(self, attention: Tensor, layer: nn.Module | None) -> None:
         """Take note of a matrix (B, h, Nq, Nk) that is computed and applied elsewhere."""
 
     def silent(self) -> 'AttentionListener':
@@ -37,11 +44,34 @@ class AttentionListener(Protocol):
         """
 
 
+class _Both:
+    """Two listeners as one; the output is that of the inner one, if it computes any."""
+
+    def __init__(self, outer: AttentionListener, inner: AttentionListener):
+        self.outer = outer
+        self.inner = inner
+
+    def attend(self, *args, **kwargs) -> Tensor | None:
+        outputs = self.outer.attend(*args, **kwargs), self.inner.attend(*args, **kwargs)
+        return outputs[0] if outputs[1] is None else outputs[1]
+
+    def observe(self, *args) -> None:
+        self.outer.observe(*args)
+        self.inner.observe(*args)
+
+    def silent(self) -> '_Both':
+        return _Both(self.outer.silent(), self.inner.silent())
+
+
 @contextmanager
 def listening(listener: AttentionListener | None) -> Iterator[None]:
-    """Let ``listener`` compute every :func:`attend` within the context; ``None`` for nobody."""
+    """Let ``listener`` take part in every :func:`attend` within the context.
+
+    Who listened before goes on listening. ``None`` is for nobody, not even them.
+    """
     global _listener
-    outer, _listener = _listener, listener
+    outer = _listener
+    _listener = listener if outer is None or listener is None else _Both(outer, listener)
     try:
         yield
     finally:
@@ -54,7 +84,8 @@ def current_listener() -> AttentionListener | None:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None,
-           logit_mask: Tensor | None = None, dropout_p: float = 0.) -> Tensor:
+           logit_mask: Tensor | None = None, dropout_p: float = 0.,
+           layer: nn.Module | None = None) -> Tensor:
     """Multi-head attention that an active listener takes part in.
 
     Args:
@@ -65,6 +96,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None,
         logit_mask (Tensor, optional): (h, Nq, Nk), multiplies the scaled logits before the
             softmax (RVT's position-aware attention). Defaults to None.
         dropout_p (float): Dropout of the attention weights. Defaults to 0.
+        layer (nn.Module, optional): Whose attention it is. Defaults to None.
 
     Returns:
         Tensor: (B, h, Nq, dv).
@@ -72,18 +104,18 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None,
     Raises:
         ValueError: If somebody listens and there is attention dropout.
     """
-    if _listener is None and logit_mask is None:
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, scale=scale)
-    if scale is None:
-        scale = q.shape[-1] ** -0.5
     if _listener is not None:
         _refuse_dropout(dropout_p)
-        return _listener.attend(q, k, v, scale=scale, logit_mask=logit_mask)
-    logits = torch.matmul(q * scale, k.transpose(-2, -1)) * logit_mask
-    return torch.matmul(F.dropout(logits.softmax(dim=-1), dropout_p), v)
+        out = _listener.attend(q, k, v, scale=_scale(q, scale), logit_mask=logit_mask, layer=layer)
+        if out is not None:
+            return out
+    if logit_mask is None:
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, scale=scale)
+    attention = attention_rows(q, k, scale=_scale(q, scale), logit_mask=logit_mask)
+    return torch.matmul(F.dropout(attention, dropout_p), v)
 
 
-def observe(attention: Tensor, dropout_p: float = 0.) -> None:
+def observe(attention: Tensor, dropout_p: float = 0., layer: nn.Module | None = None) -> None:
     """Show an attention matrix (B, h, Nq, Nk), before its dropout, to an active listener.
 
     Raises:
@@ -91,7 +123,11 @@ def observe(attention: Tensor, dropout_p: float = 0.) -> None:
     """
     if _listener is not None:
         _refuse_dropout(dropout_p)
-        _listener.observe(attention)
+        _listener.observe(attention, layer)
+
+
+def _scale(q: Tensor, scale: float | None) -> float:
+    return q.shape[-1] ** -0.5 if scale is None else scale
 
 
 def _refuse_dropout(dropout_p: float) -> None:

@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmrobust.models.layers.listening import listening
-from mmrobust.ops import diverse_attention
+from mmrobust.ops import column_statistics, diverse_attention
 
 
 class AttentionStatistics(NamedTuple):
@@ -46,7 +46,7 @@ class DiversificationListener:
         return DiversificationListener(self.tau, self.official, self.per_head, None)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, scale: float,
-               logit_mask: Tensor | None) -> Tensor:
+               logit_mask: Tensor | None, layer: nn.Module | None = None) -> Tensor:
         heads = q.shape[1]
         maps = [slice(i, i + 1) for i in range(heads)] if self.per_head else [slice(heads)]
         outputs, columns, normalized = zip(*[diverse_attention(
@@ -59,19 +59,14 @@ class DiversificationListener:
                 torch.stack(columns, 1), torch.stack(normalized, 1), q.shape[2]))
         return torch.cat(outputs, dim=1) if self.per_head else outputs[0]
 
-    def observe(self, attention: Tensor) -> None:
+    def observe(self, attention: Tensor, layer: nn.Module | None = None) -> None:
         maps = attention.to(torch.promote_types(attention.dtype, torch.float32))
         if not self.per_head:  # averaged after the conversion: half precision would round
             maps = maps.mean(dim=1, keepdim=True)  # (B, M, Nq, Nk)
-        level = self.tau / maps.shape[-1]
-        kept = maps * (maps > level if self.official else maps >= level)
-        squared = kept.square().sum(dim=-1, keepdim=True)
-        norm = torch.where(squared > 0, squared, 1.).sqrt()  # no NaN for rows without an entry
-        statistics = AttentionStatistics(
-            (maps if self.official else kept).sum(dim=-2), (kept / norm).sum(dim=-2),
-            maps.shape[-2])
+        sums = column_statistics(maps, threshold=self.tau, strict=self.official,
+                                 column_threshold=0. if self.official else None)
         if self.records is not None:
-            self.records.append(statistics)
+            self.records.append(AttentionStatistics(*sums, maps.shape[-2]))
 
 
 @MODELS.register_module(force=True)

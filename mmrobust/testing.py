@@ -1,7 +1,9 @@
-"""The same quantities written with whole matrices: the definition that the fast versions match."""
+"""What our fast operations compute, with whole matrices: for tests and benchmarks."""
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mmrobust.ops import attention_rows, column_statistics
 
 
 def dense_diverse_attention(
@@ -9,25 +11,13 @@ def dense_diverse_attention(
         logit_mask: Tensor | None = None, column_threshold: float | None = None,
         strict: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Reference for :func:`mmrobust.ops.diverse_attention`; keeps (B, h, Nq, Nk) matrices."""
-    num_keys = k.shape[-2]
     scale = q.shape[-1]**-0.5 if scale is None else scale
-    logits = scale * q @ k.transpose(-2, -1)
-    if logit_mask is not None:
-        logits = logits * logit_mask
-    attention = logits.softmax(-1)
+    attention = attention_rows(q, k, scale=scale, logit_mask=logit_mask)
     mean = attention.mean(1)  # (B, Nq, Nk)
     if mean.dtype in (torch.float16, torch.bfloat16):
         mean = mean.float()
-
-    def keep(per_row: float) -> Tensor:
-        level = per_row / num_keys
-        return mean * (mean > level if strict else mean >= level)
-
-    kept = keep(threshold)
-    column = kept if column_threshold is None else keep(column_threshold)
-    squared = kept.square().sum(-1, keepdim=True)
-    norm = torch.where(squared > 0, squared, 1).sqrt()  # no NaN for rows without an entry
-    return attention @ v, column.sum(-2), (kept / norm).sum(-2)
+    return attention @ v, *column_statistics(
+        mean, threshold=threshold, column_threshold=column_threshold, strict=strict)
 
 
 def dense_token_aware_avg_pool(x: Tensor, weights: Tensor) -> Tensor:
