@@ -1,13 +1,44 @@
 """Training objectives of ours for any OpenMMLab model, with one config entry."""
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from mmrobust.models.alignment import batch_half
+HostLoss = Callable[..., dict[str, Tensor]]
+"""The host's losses of the batch, or of other images with the same labels."""
+
+
+class Objective(Protocol):
+    """What a robust model learns besides what its host does."""
+
+    def around(self, model: nn.Module, inputs: Tensor) -> AbstractContextManager[Any]:
+        """The context in which the host computes its losses of the batch."""
+
+    def losses(self, model: nn.Module, seen: Any, host_loss: HostLoss) -> dict[str, Tensor]:
+        """Losses of its own, from what the context gave."""
+
+
+class AugmentedPass:
+    """The host's losses on augmented images, in training, as ``augmented_...``.
+
+    Args:
+        augmentation (nn.Module): From a batch of images to another.
+    """
+
+    def __init__(self, augmentation: nn.Module):
+        self.augmentation = augmentation
+
+    def around(self, model: nn.Module, inputs: Tensor) -> AbstractContextManager[Tensor]:
+        return nullcontext(inputs)
+
+    def losses(self, model: nn.Module, inputs: Tensor, host_loss: HostLoss) -> dict[str, Tensor]:
+        if not model.training:
+            return {}
+        return {f'augmented_{name}': value
+                for name, value in host_loss(self.augmentation(inputs)).items()}
 
 
 class RobustModelMixin:
@@ -21,7 +52,14 @@ class RobustModelMixin:
     diversification: nn.Module | None
     alignment: nn.Module | None
     augmentation: nn.Module | None
-    _joint = None  # the pass of corrupted and clean images, while one is under way
+    _pass = None  # what features go through while an objective wants that
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """In the order of their losses; the context of the first is the innermost."""
+        augmented = None if self.augmentation is None else AugmentedPass(self.augmentation)
+        return [objective for objective in (self.diversification, self.alignment, augmented)
+                if objective is not None]
 
     def loss(self, inputs: Tensor, data_samples: list, *args, **kwargs) -> dict[str, Tensor]:
         """The host's losses and those of the configured objectives.
@@ -35,52 +73,35 @@ class RobustModelMixin:
         def host_loss(images: Tensor = inputs) -> dict[str, Tensor]:
             return super(RobustModelMixin, self).loss(images, data_samples, *args, **kwargs)
 
-        records, joint = None, None
+        objectives = self.objectives
         with ExitStack() as stack:
-            if self.diversification is not None:
-                records = stack.enter_context(self.diversification.listen())
-            if self.alignment is not None and self.training:
-                joint = stack.enter_context(self._joint_pass(inputs))
+            seen = [stack.enter_context(objective.around(self, inputs))
+                    for objective in reversed(objectives)]
             losses = dict(host_loss())
-            if (joint is not None and joint.learns
-                    and self.alignment.objective == 'cross_entropy'):
-                with joint.showing_corrupted():
-                    objective, _ = self.parse_losses(host_loss())
-                losses['corrupted_objective'] = objective.detach()
-                losses['loss_adversary'] = joint.ascent(objective, unit=2. ** 10)
-        if records is not None:
-            losses['loss_adl'] = self._diversification_loss(records, joint is not None)
-        if joint is not None:
-            losses['loss_alignment'] = self.alignment(joint)
-        if self.augmentation is not None and self.training:
-            losses |= {f'augmented_{name}': value
-                       for name, value in host_loss(self.augmentation(inputs)).items()}
+        for objective in objectives:
+            losses |= objective.losses(self, seen.pop(), host_loss)
         return losses
 
     def extract_feat(self, inputs: Tensor, *args, **kwargs) -> Any:
         """The host's features."""
         extract = super().extract_feat
-        if self._joint is None:
+        if self._pass is None:
             return extract(inputs, *args, **kwargs)
-        return self._joint.features(extract, inputs, *args, **kwargs)
+        return self._pass.features(extract, inputs, *args, **kwargs)
 
     @contextmanager
-    def _joint_pass(self, inputs: Tensor) -> Iterator:
-        with self.alignment.joint_pass(self, inputs) as self._joint:
-            try:
-                yield self._joint
-            finally:
-                del self._joint
+    def passing(self, through: Any) -> Iterator[None]:
+        """Let features go through an object with ``features(extract, inputs)`` and, for what is
+        noted on the way, ``of_clean_images(notes)``."""
+        self._pass = through
+        try:
+            yield
+        finally:
+            del self._pass
 
-    def _diversification_loss(self, records: list, clean_half: bool) -> Tensor:
-        if not records:
-            raise ValueError(
-                f'{type(self.diversification).__name__} is configured, but no self-attention of '
-                f'{type(getattr(self, "backbone", self)).__name__} reports to it: use a backbone '
-                'of mmrobust, such as FAN, RVT or the TAP version of the host library\'s')
-        if clean_half:
-            records = batch_half(records, 1)
-        return self.diversification(records)
+    def of_clean_images(self, notes: Any) -> Any:
+        """The part of tensors (B or more, ...), however nested, that belongs to the batch."""
+        return notes if self._pass is None else self._pass.of_clean_images(notes)
 
 
 @cache

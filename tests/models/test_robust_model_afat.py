@@ -82,12 +82,12 @@ def test_every_token_mixing_block_is_aligned_and_nothing_stays():
     assert blocks == list(model.backbone.blocks)
     model.loss(*batch())
     assert not any(block._forward_hooks for block in blocks)
-    assert '_joint' not in vars(model)
+    assert '_pass' not in vars(model)
     pickle.loads(pickle.dumps(model))
     with pytest.raises(ValueError, match='not a multiple of the patch'):
         model.loss(torch.zeros(2, 3, 36, 32), batch(2)[1])
     assert not any(block._forward_hooks for block in blocks)
-    assert '_joint' not in vars(model)
+    assert '_pass' not in vars(model)
 
 
 @pytest.mark.parametrize(('backbone', 'count'), [

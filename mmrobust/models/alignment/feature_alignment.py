@@ -2,7 +2,7 @@
 import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch.nn.functional as F
@@ -151,6 +151,28 @@ class AdversarialFeatureAlignment(nn.Module):
             for block in self.aligned_blocks(model.backbone):
                 stack.callback(block.register_forward_hook(joint.keep).remove)
             yield joint
+
+    @contextmanager
+    def around(self, model: nn.Module, inputs: Tensor) -> Iterator[JointPass | None]:
+        """In training, the pass of corrupted and clean images in the place of the model's own."""
+        if not model.training:
+            yield None
+            return
+        with self.joint_pass(model, inputs) as joint, model.passing(joint):
+            yield joint
+
+    def losses(self, model: nn.Module, joint: JointPass | None, host_loss: Callable
+               ) -> dict[str, Tensor]:
+        """``loss_alignment``, and what the corruption model learns from if that is another."""
+        losses = {}
+        if joint is None:
+            return losses
+        if joint.learns and self.objective == 'cross_entropy':
+            with model.passing(joint), joint.showing_corrupted():
+                objective, _ = model.parse_losses(host_loss())
+            losses['corrupted_objective'] = objective.detach()
+            losses['loss_adversary'] = joint.ascent(objective, unit=2. ** 10)
+        return losses | dict(loss_alignment=self(joint))
 
     def forward(self, joint: JointPass) -> Tensor:
         """The weighted distance between the tokens of a pass, a scalar in float32."""

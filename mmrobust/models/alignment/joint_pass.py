@@ -104,6 +104,11 @@ class JointPass:
             self._features = extract_feat(torch.cat([self.corrupted, images]), *args, **kwargs)
         return batch_half(self._features, self._half)
 
+    @staticmethod
+    def of_clean_images(notes: Any) -> Any:
+        """The clean half of what was noted during the pass."""
+        return batch_half(notes, 1)
+
     @contextmanager
     def showing_corrupted(self) -> Iterator[None]:
         """Let :meth:`features` return those of the corrupted images instead."""

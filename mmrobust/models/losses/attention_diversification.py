@@ -1,5 +1,5 @@
 """The attention diversification loss (ADL), without a single N x N matrix."""
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -125,6 +125,27 @@ class AttentionDiversificationLoss(nn.Module):
         with listening(DiversificationListener(self.tau, self.variant == 'official',
                                                self.heads == 'per_head', records)):
             yield records
+
+    @contextmanager
+    def around(self, model: nn.Module, inputs: Tensor) -> Iterator[list[AttentionStatistics]]:
+        """:meth:`listen`, and forget what is not of the clean images."""
+        with self.listen() as records:
+            yield records
+        records[:] = model.of_clean_images(records)
+
+    def losses(self, model: nn.Module, records: list[AttentionStatistics], host_loss: Callable
+               ) -> dict[str, Tensor]:
+        """``loss_adl``.
+
+        Raises:
+            ValueError: If no attention was reported.
+        """
+        if not records:
+            raise ValueError(
+                f'{type(self).__name__} is configured, but no self-attention of '
+                f'{type(getattr(model, "backbone", model)).__name__} reports to it: use a backbone '
+                'of mmrobust, such as FAN, RVT or the TAP version of the host library\'s')
+        return dict(loss_adl=self(records))
 
     def forward(self, records: list[AttentionStatistics]) -> Tensor:
         """The weighted loss, a scalar, of the layers that reported to :meth:`listen`."""
