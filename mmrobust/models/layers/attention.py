@@ -28,7 +28,7 @@ class PatchReasoning(nn.Sequential):
     def __init__(self, dim: int):
         super().__init__(
             nn.Conv2d(dim, dim // 4, 3, padding=1),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Conv2d(dim // 4, 3 * dim, 1))
 
     def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
