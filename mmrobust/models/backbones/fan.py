@@ -235,7 +235,7 @@ class ConvMLP(nn.Module):
         """(B, H * W, C) to (B, H * W, C)."""
         hidden = self.fc1(x)
         mixed = to_tokens(self.dwconv(to_map(hidden, hw)))
-        return self.fc2(torch.addcmul(hidden, self.gamma, mixed))
+        return self.fc2(torch.addcmul(hidden, self.gamma.to(mixed.dtype), mixed))
 
 
 class ChannelProcessing(nn.Module):
