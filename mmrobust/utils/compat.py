@@ -12,6 +12,10 @@ OutOfMemoryError: type[Exception] = getattr(torch, 'OutOfMemoryError', None) or 
 
 HAS_SAFE_GLOBALS = hasattr(torch.serialization, 'safe_globals')  # from torch 2.5 on
 
+# whether compiled checkpointing updates running statistics once: tried with 2.14; twice with 2.5,
+# an error with 2.1
+COMPILES_CHECKPOINTS = torch.__version__ >= (2, 14)
+
 
 @contextlib.contextmanager
 def safe_globals(objects: Iterable[Callable]) -> Iterator[None]:

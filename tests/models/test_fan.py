@@ -166,6 +166,7 @@ def test_initialisation():
     assert block.tap.predictor[0].weight.abs().max() <= (9 * 192) ** -.5
 
 
+@pytest.mark.skipif(torch.__version__ < (2, 5), reason='torch 2.1 takes more than one graph')
 def test_torch_compile_without_graph_breaks_in_eval():
     model = FAN(arch=HYBRID, tap=dict(num_branches=3)).eval()
     x = torch.randn(1, 3, 32, 48)

@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
 from mmrobust.ops.backend import is_compiling
+from mmrobust.utils.compat import COMPILES_CHECKPOINTS
 
 from .listening import current_listener, listening
 
@@ -61,7 +62,9 @@ def checkpoint(module: nn.Module | Callable, *args: Any) -> Any:
         return module(*args)
     if is_compiling():
         # the compiler repeats operations, not this Python: neither a listener nor a running
-        # statistic hears of them a second time
+        # statistic hears of them a second time; where that does not hold, activations are kept
+        if not COMPILES_CHECKPOINTS:
+            return module(*args)
         return torch_checkpoint(module, *args, use_reentrant=False)
     listener = current_listener()
     owner = getattr(module, '__self__', module)
