@@ -171,6 +171,17 @@ def test_truncated_legacy_file(tmp_path):
             load_foreign(tmp_path / 'a.pth')
 
 
+def test_bytes_that_changed_in_the_middle_are_noticed(tmp_path):
+    path = tmp_path / 'a.pth'
+    torch.save(dict(state_dict=dict(weight=torch.full((4096,), 3.))), path)
+    content = path.read_bytes()
+    middle = content.index(b'\0\0\x40\x40' * 1024)  # 3. in single precision
+    path.write_bytes(content[:middle] + bytes(1024) + content[middle + 1024:])
+    assert len(torch.load(path, weights_only=True)['state_dict']['weight'].unique()) == 2
+    with pytest.raises(ValueError, match='a.pth. is damaged'):
+        load_foreign(path)
+
+
 def test_missing_file_says_how_to_get_it(tmp_path):
     with pytest.raises(FileNotFoundError, match='there is no .*a.pth.*convert_official.py SRC'):
         load_foreign(tmp_path / 'a.pth')

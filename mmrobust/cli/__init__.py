@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar='COMMAND', required=True, title='commands')
     for name in COMMANDS:
         module = _module(name)
-        help_text = module.__doc__.partition('\n')[0].rstrip('.').replace('%', '%%')
+        help_text = (module.__doc__ or name).partition('\n')[0].rstrip('.').replace('%', '%%')
         _fill(lambda name=name, help_text=help_text, **kwargs:
               commands.add_parser(name, help=help_text, **kwargs), module)
     return parser
@@ -83,7 +83,7 @@ def _module(command: str) -> ModuleType:
 
 
 def _fill(make, module: ModuleType) -> argparse.ArgumentParser:
-    parser = make(**describe(module.__doc__))
+    parser = make(**describe(module.__doc__ or ''))
     module.add_arguments(parser)
     # the guard takes it from the command line before any parser
     parser.add_argument('--debug', action='store_true', default=argparse.SUPPRESS,

@@ -165,7 +165,7 @@ def load_subjects(args: argparse.Namespace) -> list:
     args.out = args.out or str(Path('work_dirs', config_name(pairs[0][0]), 'analysis'))
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     with reading(f'--device {device}', 'name one that this machine has, such as cpu'):
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).cpu()
     subjects = []
     for name, (config, checkpoint) in zip(names, pairs, strict=True):
         cfg = load_config(config, args.cfg_options)

@@ -78,7 +78,7 @@ def reading(what: str, remedy: str = 'correct it', running: bool = False) -> Ite
         yield
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, GeneratorExit)) or _passes(error) \
-                or (running and is_defect(error)):
+                or running and (is_defect(error) or not isinstance(error, Exception)):
             raise
         raise InputError(f'{what}: {explain(error, what)}: {remedy}') from error
 

@@ -50,6 +50,8 @@ def load_results(path: str | Path) -> dict:
                                  f'wrote into it.')
     if not os.path.exists(path):
         raise FileNotFoundError(f'no results file {path}: run the benchmark first.')
+    if not os.path.isfile(path):  # opening a pipe would wait for its other end
+        raise NoResultsFileError(f'{path} is no file: name the results.json of a benchmark.')
     with open(path, 'rb') as file:
         begins = file.read(64).lstrip()[:1]
     if not begins:

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 
 import cv2
 import numpy as np
@@ -110,6 +111,12 @@ def test_what_is_no_results_file_is_said_in_a_sentence(tmp_path):
         load_results(tmp_path)
     with pytest.raises(FileNotFoundError, match='no results file .*gone.json'):
         load_results(tmp_path / 'gone.json')
+
+
+def test_a_pipe_is_no_results_file(tmp_path):
+    os.mkfifo(tmp_path / 'results.json')
+    with pytest.raises(ValueError, match='results.json is no file'):
+        load_results(tmp_path / 'results.json')
 
 
 def test_table_says_what_is_missing(tmp_path):
