@@ -64,6 +64,7 @@ ON_DEMAND: dict[str, dict[str, str]] = {
         'SaveOnStopHook': 'mmrobust.engine.stop_hook',
     },
     'LOOPS': {
+        'RepeatableValLoop': 'mmrobust.engine.loops',
         'ResumableEpochBasedTrainLoop': 'mmrobust.engine.loops',
         'ResumableIterBasedTrainLoop': 'mmrobust.engine.loops',
         'CorruptionTestLoop': 'mmrobust.evaluation.loop',

@@ -31,6 +31,8 @@ def make_safe(cfg: Config) -> None:
     cfg.default_hooks = {**hooks, 'checkpoint': _safe_hook(
         hooks.get('checkpoint', dict(type=HOOK[0])))}
     cfg.custom_hooks = [_safe_hook(hook) for hook in cfg.get('custom_hooks') or []]
+    if cfg.get('val_cfg') is not None and _name(cfg.val_cfg.get('type', 'ValLoop')) == 'ValLoop':
+        cfg.val_cfg = {**cfg.val_cfg, 'type': 'RepeatableValLoop'}
     loop = dict(cfg.train_cfg)
     if 'type' not in loop and 'by_epoch' in loop:
         loop['type'] = 'EpochBasedTrainLoop' if loop.pop('by_epoch') else 'IterBasedTrainLoop'

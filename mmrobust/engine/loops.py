@@ -3,7 +3,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmengine.registry import LOOPS
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, ValLoop
 
 from .numbered_data import batches_from, endless_batches, numbered
 
@@ -80,6 +80,17 @@ class ResumableEpochBasedTrainLoop(EpochBasedTrainLoop):
             self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+
+@LOOPS.register_module(force=True)
+class RepeatableValLoop(ValLoop):
+    """MMEngine's validation; what its data draw is the same every time, in any worker.
+
+    So a validation that is repeated after an interruption comes to the same score.
+    """
+
+    def __init__(self, runner: Runner, dataloader: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(runner, _build(runner, dataloader), *args, **kwargs)
 
 
 def validation_is_due(runner: Runner) -> bool:

@@ -94,6 +94,15 @@ def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path):
     assert list((tmp_path / 'cut').glob('best_*'))
 
 
+def test_the_best_checkpoint_is_the_same(tmp_path):
+    """Workers of a validation draw the same numbers before and after an interruption."""
+    train(tiny_config(tmp_path / 'straight', workers=2))
+    crash_and_resume(tmp_path / 'resumed', 9, workers=2)
+    best, again = ([torch.load(path, weights_only=False)['state_dict'] for path in (
+        tmp_path / name).glob('best_*_iter_*.pth')] for name in ('straight', 'resumed'))
+    torch.testing.assert_close(best, again, rtol=0, atol=0)
+
+
 def test_the_main_process_keeps_its_own_draws():
     from mmrobust.engine.numbered_data import Draw, NumberedDataset
 
