@@ -86,18 +86,19 @@ def replace_loading(transforms: list, edit: Callable[[Any], list]) -> tuple[list
 
 
 def for_prepared(pipeline: list[dict], drop: Iterable[str]) -> list[dict]:
-    """A pipeline for images that are given decoded, and of 224 x 224 already.
+    """A pipeline without the steps that the images of a cell do not need.
 
     Args:
         pipeline (list[dict]): The config's own steps.
-        drop (Iterable[str]): Types of the steps that resize and crop. If the pipeline ends with
-            one size and another than 224 x 224, a resizing to it takes their place.
+        drop (Iterable[str]): Types of the steps to leave out. Those that resize and crop are not
+            needed by images that are given decoded, and of 224 x 224 already: if the pipeline
+            ends with one size and another than that, a resizing to it takes their place.
 
     Returns:
         list[dict]: The steps.
     """
-    kept = [step for step in pipeline if str(step.get('type')).rsplit('.', 1)[-1] not in drop]
-    if len(kept) == len(pipeline):
+    kept = [step for step in pipeline if _type(step) not in drop]
+    if not any(_type(step) in RESIZING for step in pipeline if _type(step) in drop):
         return kept
     own, found = _final_size(pipeline), _final_size(kept)
     if own in (None, PREPARED, found):
@@ -105,6 +106,10 @@ def for_prepared(pipeline: list[dict], drop: Iterable[str]) -> list[dict]:
     at = next(i for i, old in enumerate(pipeline) if i == len(kept) or old is not kept[i])
     return [*kept[:at], dict(type='Resize', scale=own[::-1],
                              interpolation=_interpolation(own)), *kept[at:]]
+
+
+def _type(step: dict) -> str:
+    return str(step.get('type')).rsplit('.', 1)[-1]
 
 
 def _final_size(pipeline: list[dict]) -> tuple[int, int] | None:

@@ -125,7 +125,7 @@ def test_mixed_precision_on_the_cpu_in_two_processes(repo, tmp_path):
     (['tools/train.py', CONFIG, '--cfg-options', 'model.backbone.tap.num_branches=0'],
      'num_branches=0.*at least 1'),
     (['tools/train.py', CONFIG, '--cfg-options', 'model.backbone.tapp.num_branches=2'],
-     "FAN takes no 'tapp': correct the config"),
+     "FAN takes no 'tapp', did you mean tap: correct it"),
     (['tools/analysis/ablation.py', CONFIG, 'model.diversification.tau=1', '--benchmark', 'frog'],
      "unknown benchmark 'frog': did you mean fog"),
 ])
@@ -151,7 +151,7 @@ def test_print_config(repo):
 
 
 @pytest.mark.parametrize(('content', 'message'), [
-    ('x = (', 'is not valid Python, correct it'),
+    ('x = (', "line 1: SyntaxError: '(' was never closed: correct it"),
     ("_base_ = '{base}'\nmodel = dict(diversification=dict(tau='two'))",
      "tau='two' is not a number"),
     ("_base_ = '{base}'\nmodel = dict(backbone=dict(tap=dict(num_branches=2.5)))",
