@@ -137,7 +137,8 @@ def test_values_that_are_not_finite(trained, name, value, dtype):
 
 
 def test_a_variance_is_not_negative_but_a_mask_may_be_infinite(trained):
-    tidy({**trained, 'text.attn_mask': torch.full((2, 2), -torch.inf)}, 'x')
+    tidy({**trained, 'text.attn_mask': torch.full((2, 2), -torch.inf),
+          'filter.running_var': torch.ones(2, dtype=torch.complex64)}, 'x')
     trained['backbone.1.running_var'][1] = -1e-3
     with pytest.raises(ValueError, match='running_var.*negative variance'):
         tidy(trained, 'x')

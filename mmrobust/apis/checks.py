@@ -108,9 +108,11 @@ def check_values(cfg: Config, phases: Sequence[str]) -> None:
             if not isinstance(loader.get('dataset'), dict):
                 raise ValueError(f"{phase}_dataloader.dataset={loader.get('dataset')!r}: it must "
                                  'be a dict with a type')
-            if not isinstance(loader.get('sampler'), (dict, type(None))):
-                raise ValueError(f"{phase}_dataloader.sampler={loader['sampler']!r}: it must be a "
-                                 'dict with a type')
+            sampler = loader.get('sampler', {})
+            if not isinstance(sampler, dict) and (sampler is not None
+                                                  or not loader.get('batch_sampler')):
+                raise ValueError(f'{phase}_dataloader.sampler={sampler!r}: it must be a dict with '
+                                 'a type')
             _check_whole(loader, f'{phase}_dataloader', LOADER)
             if not loader.get('num_workers') and loader.get('persistent_workers'):
                 raise ValueError(f'{phase}_dataloader.persistent_workers=True needs workers: set '

@@ -99,7 +99,7 @@ def _problem(name: str, value: Tensor) -> str | None:
             return 'NaN'
         if 'mask' not in name.rpartition('.')[2]:
             return 'infinite'
-    if name.endswith('running_var') and (dense < 0).any():
+    if name.endswith('running_var') and not dense.is_complex() and (dense < 0).any():
         return 'a negative variance'
     return None
 

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from .mistakes import is_stated, sentence, traceback_to_screen
+from .mistakes import InputError, explain, is_stated, sentence, traceback_to_screen
 from .processes import Stopped
 
 FINE, MISTAKE, USAGE, DEFECT, INTERRUPTED, UNREAD = 0, 1, 2, 70, 130, 141
@@ -48,7 +48,13 @@ def run(main: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return INTERRUPTED
-    except Exception as error:
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception):  # neither we nor the libraries raise such
+            odd, error = error, InputError(
+                f'{explain(error)}: correct the code that the config brings along')
+            error.__cause__ = odd
         if isinstance(error, OSError) and _output_is_lost():
             _drop_output()
             if isinstance(error, BrokenPipeError):
@@ -57,7 +63,7 @@ def run(main: Callable[[], None]) -> int:
     return FINE
 
 
-def _end(error: Exception, debug: bool) -> int:
+def _end(error: BaseException, debug: bool) -> int:
     """Say what went wrong, once for all processes of a run."""
     said = sentence(error)
     _let_another_speak(error)

@@ -35,6 +35,7 @@ def test_a_good_config_passes():
     ('train_dataloader.batch_size', True, 'a whole number'),
     ('train_dataloader.num_workers', -1, 'num_workers=-1: .* at least 0'),
     ('train_dataloader.persistent_workers', True, 'needs workers'),
+    ('train_dataloader.sampler', None, 'train_dataloader.sampler=None: it must be a dict'),
     ('train_dataloader.dataset', 'x', "train_dataloader.dataset='x': it must be a dict"),
     ('train_cfg.max_iters', -5, 'train_cfg.max_iters=-5'),
     ('train_cfg.val_interval', 0, 'train_cfg.val_interval=0'),

@@ -83,6 +83,19 @@ def test_exceptions_that_are_odd_themselves(capsys, error):
     assert status == MISTAKE and said.startswith(f'it: {error.__name__}: correct it')
 
 
+def test_what_ends_a_run_keeps_its_kind_and_still_ends_in_a_sentence(capsys):
+    def main():
+        with reading('it', running=True):
+            run_code(BaseException('odd'))
+
+    def run_code(error):
+        scope = dict(error=error)
+        exec(compile('raise error', '/elsewhere/user.py', 'exec'), scope)
+
+    status, said = ending(capsys, main)
+    assert status == MISTAKE and 'odd' in said and said.count('\n') == 1
+
+
 def test_a_message_without_end_is_cut(capsys):
     def main():
         with reading('it'):
