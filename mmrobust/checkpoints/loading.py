@@ -55,7 +55,7 @@ def load_foreign(path: str | Path, trust: bool = False, map_location: Any = 'cpu
     try:
         if path.suffix == '.safetensors':
             return _load_safetensors(path)
-        check_sums(path)
+        _check_sums(path)
         with safe_globals(allowed_objects()), warnings.catch_warnings():
             warnings.filterwarnings('ignore', 'Detected pickle protocol')
             return torch.load(path, map_location=map_location, weights_only=True)
@@ -157,7 +157,6 @@ def save_checkpoint(checkpoint: Mapping, path: str | Path) -> None:
     write_atomically(path, write)
 
 
-
 def allowed_objects() -> list[Callable]:
     """What a checkpoint may name besides what torch's weights-only reader allows anyway."""
     from mmengine.logging import HistoryBuffer
@@ -192,7 +191,7 @@ def _named(function: Callable, name: str) -> Callable:
     return call
 
 
-def check_sums(path: Path) -> None:
+def _check_sums(path: Path) -> None:
     """Compare a file's contents with their check sums, at which torch's reader does not look.
 
     Raises:

@@ -15,9 +15,9 @@ from mmrobust.datasets.transforms.read_image import ReadImage, find_corrupted
 
 from .delivery import Delivery, delivery
 from .protocols import CLEAN, Cell
+from .protocols.base import RESIZING
 
 LOADING = re.compile(r'Load\w*Image')
-RESIZING = ('Resize', 'ResizeEdge', 'CenterCrop', 'EfficientNetCenterCrop', 'Pad')
 PREPARED = (224, 224)
 # below it, an image that is enlarged to 224 is no photograph any more
 SMALLEST_PHOTOGRAPH = 64

@@ -6,6 +6,8 @@ from inspect import Parameter, signature
 from typing import Any
 
 CLEAN = 'clean'
+# types of the steps that images of a size of their own do not need
+RESIZING = ('Resize', 'ResizeEdge', 'CenterCrop', 'EfficientNetCenterCrop', 'Pad')
 
 
 @dataclass(frozen=True)

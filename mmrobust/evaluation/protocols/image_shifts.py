@@ -5,9 +5,8 @@ from dataclasses import replace
 from mmrobust.datasets.perturbations import EXTRA_PERTURBATIONS, PERTURBATIONS
 
 from ..metrics.flip_rate import load_baseline
-from .base import CLEAN, PROTOCOLS, Cell, Protocol, register_protocol
+from .base import CLEAN, PROTOCOLS, RESIZING, Cell, Protocol, register_protocol
 
-RESIZING = ('Resize', 'ResizeEdge', 'CenterCrop', 'EfficientNetCenterCrop', 'Pad')
 CLASS_SUBSETS = {'imagenet-a': 'ImageNetA', 'imagenet-r': 'ImageNetR'}
 CLEAN_SUBSET = ('clean-200', 0)
 
