@@ -20,7 +20,7 @@ from mmrobust.utils.figures import COLOURS, SIZES, new_figure, save_figure
 from mmrobust.utils.files import write_table
 
 from .capture import attention_layers, capture_attention
-from .subject import without_pretrained
+from .subject import own_scope, without_pretrained
 
 
 def measure_complexity(model: nn.Module, shape: tuple[int, int]) -> dict[str, float | None]:
@@ -117,7 +117,8 @@ def _attention_formula(model: nn.Module, shape: tuple[int, int]) -> float:
 def build_on_meta(cfg: Config) -> nn.Module:
     """The model of a config, shapes without values."""
     # built with values first: constructors of the host libraries compute with tensors
-    model = MODELS.build(without_pretrained(cfg.model)).to('meta')
+    with own_scope(cfg):
+        model = MODELS.build(without_pretrained(cfg.model)).to('meta')
     model.eval()
     return model
 
@@ -203,6 +204,9 @@ def _draw(rows: list[dict[str, Any]], path: Path) -> None:
             values = [value / unit for value in values]
             axis.barh(range(len(rows)), values, left=start, color=colour, label=part, height=0.7)
             start = [a + b for a, b in zip(start, values, strict=True)]
+        for place, total in enumerate(start):
+            axis.text(total, place, f' {total:.1f}', va='center', fontsize=SIZES['tick'])
+        axis.set_xlim(0, 1.18 * max(start))
         axis.set_xlabel(label, fontsize=SIZES['label'])
         axis.grid(False, axis='y')
         axis.grid(True, axis='x', linewidth=0.4, alpha=0.5)

@@ -3,6 +3,7 @@ import copy
 import os
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, MODELS, TRANSFORMS
+from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
@@ -37,7 +38,7 @@ class Subject:
         """Build the model of a config and load its weights.
 
         Args:
-            cfg (Config): Full config; its default scope is the current one.
+            cfg (Config): Full config.
             checkpoint (str, optional): Weights; None leaves the model as it is initialised.
             name (str, optional): Defaults to the config's file name.
             device (str): Where it runs.
@@ -46,7 +47,7 @@ class Subject:
         Raises:
             ValueError: If the checkpoint is of another architecture.
         """
-        with guard_loading(trust):
+        with guard_loading(trust), own_scope(cfg):
             config = without_pretrained(cfg.model)
             if cfg.get('data_preprocessor') is not None:
                 # MMPretrain's configs have it beside the model; MMEngine's runner puts it there
@@ -82,6 +83,11 @@ class Subject:
     def predict(self, data: dict) -> Any:
         """The prediction (a data sample), as in a test."""
         return self.model.test_step(pseudo_collate([data]))[0]
+
+
+def own_scope(cfg: Config) -> AbstractContextManager:
+    """In which the names of a config are those of its library, whichever was read last."""
+    return DefaultScope.overwrite_default_scope(cfg.get('default_scope'))
 
 
 def without_pretrained(model: Any) -> Any:
@@ -129,7 +135,9 @@ class ImageSource:
         self.pipeline = leaves[0]['pipeline']
         # data sets of decoded images, such as MMPretrain's CIFAR10, hold RGB; files are read as BGR
         self.decoded = not any(what_it_reads(step) == 'img_path' for step in self.pipeline)
-        self.datasets = [DATASETS.build(leaf) for leaf in leaves]
+        self.cfg = cfg
+        with own_scope(cfg):
+            self.datasets = [DATASETS.build(leaf) for leaf in leaves]
         self.places = [(data, i) for data in self.datasets for i in range(len(data))]
         if not self.places:
             raise ValueError(f'{type(self.datasets[0]).__name__} has no image: check its data_root')
@@ -182,8 +190,9 @@ class ImageSource:
         if is_local(path) and not os.path.exists(path):
             raise FileNotFoundError(f'there is no image {shown(path)}: name a file, or the number '
                                     'of an image of the test data')
-        steps = [TRANSFORMS.build(step) for step in self.pipeline
-                 if what_it_reads(step) != 'seg_map_path']
+        with own_scope(self.cfg):
+            steps = [TRANSFORMS.build(step) for step in self.pipeline
+                     if what_it_reads(step) != 'seg_map_path']
         results = dict(img_path=str(path), img_id=0, sample_idx=0)
         if self.decoded:
             image = np.ascontiguousarray(read_image(path)[..., ::-1])

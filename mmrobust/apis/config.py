@@ -1,6 +1,6 @@
 """Reading a config, and making it fit the machine that it is to run on."""
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -94,12 +94,12 @@ def adapt_to_cpu(cfg: Config) -> None:
             find_unused_parameters=cfg.get('find_unused_parameters', False))
 
 
-def missing_inputs(cfg: Config, phases: tuple[str, ...]) -> Iterator[str]:
+def missing_inputs(cfg: Config, phases: Sequence[str]) -> Iterator[str]:
     """One sentence for each file or folder that a config names and that is not there.
 
     Args:
         cfg (Config): Full config.
-        phases (tuple[str]): Which data are about to be read: 'train', 'val', 'test'.
+        phases (Sequence[str]): Which data are about to be read: 'train', 'val', 'test'.
     """
     if 'train' in phases and not cfg.get('resume') and not cfg.get('load_from'):
         for path, node in walk(cfg.model, 'model'):

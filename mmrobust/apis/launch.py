@@ -10,6 +10,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmrobust.checkpoints import guard_loading
+from mmrobust.evaluation.benchmark import brings_its_data
 from mmrobust.utils.allocator import keep_freed_memory
 from mmrobust.utils.mistakes import reading
 
@@ -100,7 +101,8 @@ def build_runner(cfg: Config, phases: tuple[str, ...]) -> Runner:
     check_environment()
     check_values(cfg, phases)
     with reading(f"the config '{cfg.filename}'"):
-        problems = list(missing_inputs(cfg, phases))
+        own = [phase for phase in phases if phase != 'test' or not brings_its_data(cfg.test_cfg)]
+        problems = list(missing_inputs(cfg, own))
     if problems:
         raise FileNotFoundError('; '.join(problems))
     if not torch.cuda.is_available():

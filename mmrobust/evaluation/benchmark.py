@@ -1,5 +1,5 @@
 """Turning any MMEngine config into a benchmark run."""
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -49,3 +49,19 @@ def apply_benchmark(cfg: Config, name: str, corruptions: str | Iterable[str] | N
                         **{key: value for key, value in selection.items() if value is not None})
     if checkpoint is not None:
         cfg.load_from = checkpoint
+
+
+def brings_its_data(test_cfg: Mapping[str, Any]) -> bool:
+    """Whether a test loop is a benchmark that reads nothing of the config's own test data.
+
+    ImageNet-P is one: whoever has only its videos can run it.
+
+    Args:
+        test_cfg (Mapping): Config of the loop.
+    """
+    if test_cfg.get('type') != 'CorruptionTestLoop':
+        return False
+    protocol = get_protocol(**{
+        'name' if key == 'protocol' else key: value for key, value in test_cfg.items()
+        if key not in ('type', *LOOP_OPTIONS)})
+    return all(cell.dataset is not None for cell in protocol.cells)

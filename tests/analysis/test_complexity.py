@@ -88,3 +88,11 @@ def test_a_model_without_attention(tmp_path):
         decode_head=dict(type='mmseg.FCNHead', in_channels=512, in_index=3, channels=8,
                          num_classes=3))))
     assert 'self-attention' not in complexity([('resnet', cfg)], tmp_path, (32, 32))
+
+
+def test_models_of_different_libraries_side_by_side(repo, tmp_path):
+    """Each config's names are looked up in its own library, not in that of the last one."""
+    names = ('fan_demo_streets', 'fan_mini_cifar10')
+    text = complexity([(name, load_config(str(repo / 'configs' / f'{name}.py')))
+                       for name in names], tmp_path, (32, 32))
+    assert [line.split()[0] for line in text.splitlines()] == list(names)
