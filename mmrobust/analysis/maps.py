@@ -66,7 +66,8 @@ def draw_attention_maps(subjects: Sequence[Subject], images: Sequence[int | str]
     """Draw attention on images, clean above the condition, a column for each layer or head.
 
     Writes ``attention_maps.png``, ``.pdf``, ``.csv`` (statistics of each panel, with the names
-    of the images) and ``.npz`` (the values drawn). Clean and not share their colour scale.
+    of the images) and ``.npz`` (the values drawn). Clean and not share their colour scale. The
+    cosine over a panel is that of what the panel shows.
 
     Args:
         subjects (Sequence[Subject]): The models.
@@ -99,6 +100,7 @@ def draw_attention_maps(subjects: Sequence[Subject], images: Sequence[int | str]
             if not isinstance(image, str):
                 source.choose(0, indices=[image])
             clean: dict[str, AttentionMaps] = {}
+            seen_clean: dict[tuple[float, float], list[np.ndarray]] = {}
             for seen in dict.fromkeys((CLEAN, condition)):
                 data = subject.look(source, image, seen)
                 with capture_attention(subject.model, chosen) as captured, torch.inference_mode():
@@ -111,13 +113,15 @@ def draw_attention_maps(subjects: Sequence[Subject], images: Sequence[int | str]
                               **row) for row in own]
                 picture = source.display(data, captured[chosen[0]].image_size)
                 for query in queries or (None,):
+                    maps = [_drawn(captured[view.layer], view.head, query) for view in views]
+                    similarity = [row['similarity_to_clean'] for row in own]
+                    if query is not None:  # of what is shown, not of all queries
+                        similarity = list(map(_cosine, seen_clean.setdefault(query, maps), maps))
                     panels.append(Panel(
                         (place, len(panels)), source.name(image), subject.name, seen, query,
-                        picture, views,
-                        [_drawn(captured[view.layer], view.head, query) for view in views],
+                        picture, views, maps,
                         [_square(captured[view.layer], query, picture) for view in views
-                         if query is not None],
-                        [row['similarity_to_clean'] for row in own]))
+                         if query is not None], similarity))
     panels.sort(key=lambda panel: panel.order)
     out = Path(out)
     _draw(panels, len(images) > 1, out / 'attention_maps.png')
@@ -171,6 +175,10 @@ def _drawn(maps: AttentionMaps, head: int | None, query: tuple[float, float] | N
     return matrix.cpu().numpy()
 
 
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
 def _square(maps: AttentionMaps, query: tuple[float, float], picture: np.ndarray
             ) -> tuple[float, float, float, float]:
     """Left, top, width and height of the query's token in the picture."""
@@ -198,7 +206,7 @@ def _draw(panels: Sequence[Panel], several: bool, path: Path) -> None:
             _mark(line[0], panel.squares[0])
         label = [panel.model, str(panel.condition).replace(', ', '\n')]
         if several:
-            label.insert(0, readable(Path(panel.image).stem)[-24:])
+            label.insert(0, readable(str(Path(panel.image).with_suffix('')))[-24:])
         line[0].set_ylabel('\n'.join(label), fontsize=SIZES['tick'])
         for i, (axis, view, values, cosine) in enumerate(zip(
                 line[1:], panel.views, panel.maps, panel.similarity, strict=False)):

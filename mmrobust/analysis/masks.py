@@ -130,5 +130,5 @@ def _draw(values: dict[str, list[float]], pictures: Sequence[tuple[str, np.ndarr
         axis.title.set_fontsize(SIZES['tick'])
     figure.suptitle(title, fontsize=SIZES['title'])
     figure.legend(*histogram.get_legend_handles_labels(), fontsize=SIZES['legend'],
-                  frameon=False, loc='outside lower center', ncols=3)
+                  frameon=False, loc='outside lower center', ncols=len(values))
     save_figure(figure, path)

@@ -51,11 +51,12 @@ class RunningHistogram(RunningMean):
     def bars(self, low: float, high: float, bins: int) -> tuple[np.ndarray, np.ndarray]:
         """Counts of about so many bins between two numbers, and their edges.
 
-        Edges lie on those of the fine bins that are kept.
+        Edges lie on those of the fine bins that are kept, and within [0, 1].
         """
-        first = max(0, math.floor(low * RESOLUTION))
-        last = min(RESOLUTION, math.ceil(high * RESOLUTION))
+        first = min(max(0, math.floor(low * RESOLUTION)), RESOLUTION - 1)
+        last = max(min(RESOLUTION, math.ceil(high * RESOLUTION)), first + 1)
         step = max(1, math.ceil((last - first) / bins))
-        edges = np.arange(first, last + step, step)
+        number = math.ceil((last - first) / step)
+        edges = max(0, min(first, RESOLUTION - number * step)) + step * np.arange(number + 1)
         counts = [self.counts[a:b].sum() for a, b in zip(edges, edges[1:], strict=False)]
         return np.array(counts), edges / RESOLUTION

@@ -89,6 +89,13 @@ def test_heads_of_several_images_side_by_side(subject, tmp_path, monkeypatch):
     assert {(p.get_x(), p.get_y(), p.get_width(), p.get_height()) for p in squares} == {
         (15.5, 31.5, 16, 16)}
     assert {p.get_edgecolor() for p in squares} == {(1, 0, 0, 1)}
+    # the cosine over a panel is that of the query's row, not of the whole map as in the CSV
+    drawn = np.load(tmp_path / 'attention_maps.npz')
+    rows = [drawn[f'{source.name(4)}/small/{condition}/(0.6, 0.3)/backbone.blocks.1.attn/head 1']
+            for condition in ('clean', hidden)]
+    cosine = np.sum(rows[0] * rows[1]) / np.linalg.norm(rows[0]) / np.linalg.norm(rows[1])
+    titles = [axis.get_title() for axis in figures[0].axes]
+    assert titles[3 * 1 + 2] == f'layer 1, head 1\ncosine {cosine:.3f}'
 
 
 def test_stability(subject, tmp_path):
@@ -138,6 +145,12 @@ def test_running_statistics_are_those_of_all_values():
     assert edges[0] <= values.min() and edges[-1] >= values.max()
     expected, _ = np.histogram(values, edges)
     assert np.array_equal(counts, expected)
+    counts, edges = running.bars(0.53, 1.0, 40)
+    assert edges[-1] == 1 and edges[0] <= 0.53  # no bar beyond what a cosine can be
+    same = RunningHistogram()
+    same.add(1.)
+    counts, edges = same.bars(1., 1., 40)
+    assert counts.tolist() == [1] and edges.tolist() == [0.9995, 1]
 
 
 def test_many_masks_of_one_image(subject, tmp_path):
