@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mmrobust.evaluation.report import PART
 from mmrobust.utils.figures import COLOURS, MARKERS, SIZES, new_figure, save_figure
 from mmrobust.utils.files import write_table, write_text_atomically
 from mmrobust.utils.lock import locked
@@ -195,7 +196,7 @@ def _numbers(results: Mapping[str, Any] | None) -> dict[str, float]:
     numbers = {key: value for key, value in summary.items() if isinstance(value, float)}
     partial = numbers.pop('mPC_finished', None)
     if partial is not None and 'mPC' not in numbers:
-        numbers['mPC of a part'] = partial
+        numbers[PART] = partial
     return numbers
 
 

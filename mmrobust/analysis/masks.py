@@ -111,7 +111,7 @@ def mask_stability(subjects: Sequence[Subject], image: int | str, condition: Con
 
 def _draw(values: dict[str, list[float]], pictures: Sequence[tuple[str, np.ndarray]], title: str,
           path: Path) -> None:
-    figure, (axes,) = new_figure(3.6 + 1.5 * len(pictures), 2.7, columns=1 + len(pictures),
+    figure, (axes,) = new_figure(3.6 + 1.5 * len(pictures), 2.9, columns=1 + len(pictures),
                                  width_ratios=[3.6, *[1.5] * len(pictures)])
     histogram = axes[0]
     edges = np.histogram_bin_edges(np.concatenate(list(values.values())), BINS)

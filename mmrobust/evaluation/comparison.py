@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from mmrobust.utils.files import write_table, write_text_atomically
@@ -11,7 +12,7 @@ from mmrobust.utils.results_file import load_results, other_conditions
 
 from .draws import draw_rows
 from .plots import plot_comparison
-from .report import TOTALS, comparison_table
+from .report import PART, TOTALS, comparison_table
 
 
 def load_models(paths: Sequence[str | Path], names: Sequence[str] | None = None) -> list[dict]:
@@ -55,6 +56,9 @@ def compare(paths: Sequence[str | Path], out: str | Path | None = None,
             names: Sequence[str] | None = None) -> str:
     """Compare models, and write ``comparison.csv``, ``.png`` and ``per_type.csv`` where asked.
 
+    Where all of them ran a part only (``--severities 3``), means are over the cells that all have,
+    and the title says which.
+
     ``per_type.csv`` is laid out as the papers' tables: a row for each model, a column for each
     type, with corruption errors where the benchmark has them and else the means.
 
@@ -65,7 +69,7 @@ def compare(paths: Sequence[str | Path], out: str | Path | None = None,
     Returns:
         str: The table.
     """
-    models = load_models(paths, names)
+    models = _on_common_cells(load_models(paths, names))
     if out is not None:
         _write_csv(models, Path(out) / 'comparison.csv')
         if 'draws' not in models[0]['summary']:
@@ -75,6 +79,39 @@ def compare(paths: Sequence[str | Path], out: str | Path | None = None,
         f'NOT COMPARABLE: {model["model"]} was measured under other conditions than '
         f'{models[0]["model"]}: {"; ".join(model["other_conditions"])}.'
         for model in models if model['other_conditions'])])
+
+
+def _on_common_cells(models: list[dict]) -> list[dict]:
+    """The models by the cells that all of them have, where none ran the whole benchmark.
+
+    A mean over some of the severities is a number of its own: the title names them, and the mean
+    over types is not called mPC.
+    """
+    if any(model['finished'] == model['expected'] for model in models) \
+            or 'headings' not in models[0]['summary']:
+        return models
+    values = [{(cell['name'], cell['severity']): cell['metrics'].get(model['metric'])
+               for cell in model['cells'] if cell['severity']} for model in models]
+    common = {key for key in values[0] if all(own.get(key) is not None for own in values)}
+    types = {name: sorted(severity for key, severity in common if key == name)
+             for name in models[0]['summary']['types']}
+    types = {name: severities for name, severities in types.items() if severities}
+    if not types:
+        return models
+    sets = {' '.join(map(str, severities)) for severities in types.values()}
+    title = (f'{models[0]["benchmark"]}, {len(types)} of {len(models[0]["summary"]["types"])} '
+             f'types, severities {" or ".join(sorted(sets))} only')
+    partial = []
+    for model, own in zip(models, values, strict=True):
+        means = {name: fmean(own[name, severity] for severity in severities)
+                 for name, severities in types.items()}
+        # a corruption error is one of all severities
+        summary = {key: value for key, value in model['summary'].items()
+                   if key not in ('mPC_finished', 'corruption_errors')}
+        partial.append({**model, 'benchmark': title, 'summary': {
+            **summary, 'types': {**dict.fromkeys(summary['types']), **means},
+            PART: fmean(means.values())}})
+    return partial
 
 
 def _write_csv(models: Sequence[Mapping[str, Any]], path: Path) -> None:

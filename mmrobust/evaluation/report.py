@@ -6,7 +6,8 @@ from .draws import STATISTICS, draw_rows, draw_sentences
 from .protocols import CLEAN
 
 Row = Sequence[str] | None
-TOTALS = ('P', 'mPC', 'rPC', 'mean_error', 'mCE', 'mCE_without_noise')
+PART = 'mPC of a part'  # mean over types of which not all cells are finished
+TOTALS = ('P', 'mPC', PART, 'rPC', 'mean_error', 'mCE', 'mCE_without_noise')
 
 
 def number(value: float | None, signed: bool = False) -> str:

@@ -176,6 +176,27 @@ def test_comparison(tmp_path):
         compare([paths[0], tmp_path / 'fog.json'])
 
 
+def test_parts_of_a_benchmark_are_compared_by_the_cells_that_all_have(tmp_path):
+    paths = [tmp_path / name / 'results.json' for name in ('one', 'two')]
+    keys = [cell.key for cell in get_protocol('imagenet-c').cells]
+    for path, shift, kept in ((paths[0], 0, (0, 1, 3)), (paths[1], 2.5, (0, 1, 2, 3))):
+        filled(path, 'imagenet-c', path.parent.name, shift, skip=[
+            key for key in keys if key[1] not in kept or key == ('fog', 1) or key[0] == 'snow'])
+    table = compare(paths, tmp_path)
+    assert table.splitlines()[0] == (
+        'imagenet-c, 14 of 15 types, severities 1 3 or 3 only, accuracy/top1')
+    rows = {line.split()[-4]: line.split()[-3:] for line in table.splitlines()
+            if line.split()[-1:] != ['cells'] and len(line.split()) > 3}
+    assert rows['frost'] == ['70.00', '72.50', '+2.50']  # severities 1 and 3, not 2
+    assert rows['fog'] == ['65.00', '67.50', '+2.50'] and rows['snow'] == ['-', '-', '-']
+    mean = (13 * 70 + 65) / 14
+    assert rows['part'] == [f'{mean:.2f}', f'{mean + 2.5:.2f}', '+2.50']
+    assert 'mPC' not in rows and 'mCE' not in rows
+    with (tmp_path / 'per_type.csv').open() as file:
+        first = next(csv.DictReader(file))
+    assert first['values'] == 'accuracy/top1' and float(first['frost']) == 70
+
+
 def test_models_under_other_conditions_are_marked(tmp_path):
     settings = dict(protocol=dict(channel_order='bgr'), weights=1)
     paths = [tmp_path / name / 'results.json' for name in 'abcd']
