@@ -14,12 +14,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mmrobust.evaluation.report import PART
 from mmrobust.utils.figures import COLOURS, MARKERS, SIZES, new_figure, save_figure
 from mmrobust.utils.files import write_table, write_text_atomically
 from mmrobust.utils.lock import locked
 from mmrobust.utils.processes import Stopped, StopRequests, end_with_parent
-from mmrobust.utils.results_file import load_results
+from mmrobust.utils.results_file import PART, load_results
 
 Settings = dict[str, str]
 REQUESTS = StopRequests()

@@ -8,11 +8,11 @@ from statistics import fmean
 from typing import Any
 
 from mmrobust.utils.files import write_table, write_text_atomically
-from mmrobust.utils.results_file import load_results, other_conditions
+from mmrobust.utils.results_file import PART, load_results, other_conditions
 
 from .draws import draw_rows
 from .plots import plot_comparison
-from .report import PART, TOTALS, comparison_table
+from .report import TOTALS, comparison_table
 
 
 def load_models(paths: Sequence[str | Path], names: Sequence[str] | None = None) -> list[dict]:

@@ -2,11 +2,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mmrobust.utils.results_file import PART
+
 from .draws import STATISTICS, draw_rows, draw_sentences
 from .protocols import CLEAN
 
 Row = Sequence[str] | None
-PART = 'mPC of a part'  # mean over types of which not all cells are finished
 TOTALS = ('P', 'mPC', PART, 'rPC', 'mean_error', 'mCE', 'mCE_without_noise')
 
 

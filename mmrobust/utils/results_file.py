@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = 2
+PART = 'mPC of a part'  # mean over types of which not all cells are finished
 AGAIN = 'run the benchmark again with another output folder (out_dir), or remove the file first'
 
 # what must be the same for a difference between models to be one of the models
