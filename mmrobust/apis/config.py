@@ -1,15 +1,13 @@
 """Reading a config, and making it fit the machine that it is to run on."""
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.config import utils as config_utils
-from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 
-from mmrobust.checkpoints import latest_checkpoint
 from mmrobust.datasets.validation import missing_data
+from mmrobust.utils.files import is_absent
 from mmrobust.utils.hosts import check_environment, require
 from mmrobust.utils.mistakes import reading
 from mmrobust.utils.shipped import find_config
@@ -104,45 +102,23 @@ def missing_inputs(cfg: Config, phases: Sequence[str]) -> Iterator[str]:
     if 'train' in phases and not cfg.get('resume') and not cfg.get('load_from'):
         for path, node in walk(cfg.model, 'model'):
             checkpoint = node.get('checkpoint')
-            if node.get('type') == 'Pretrained' and _is_absent(checkpoint):
+            if node.get('type') == 'Pretrained' and is_absent(checkpoint):
                 yield (f"{path} starts from '{checkpoint}', which is not there: convert the "
                        "authors' weights to it with tools/converters/convert_official.py, or "
                        f'start from scratch with --cfg-options {path}=None')
     if not isinstance(cfg.get('load_from') or '', str):
         yield f'load_from={cfg.load_from!r}: it must name a .pth file'
-    elif _is_absent(cfg.get('load_from')):
+    elif is_absent(cfg.get('load_from')):
         yield (f"the checkpoint '{cfg.load_from}' (load_from, or --resume) is not there: name a "
                '.pth file')
     for phase in phases:
         for path, node in walk(cfg.get(f'{phase}_dataloader') or {}, f'{phase}_dataloader'):
             root = node.get('data_root')
-            if isinstance(root, str) and _is_absent(root):
+            if isinstance(root, str) and is_absent(root):
                 yield (f"{path}.data_root='{root}' is not there: link the data set there, or "
                        f'name its folder with --cfg-options {path}.data_root=...')
             elif 'data_prefix' in node:
                 yield from missing_data(node)
-
-
-def find_checkpoint(path: str) -> str:
-    """The checkpoint at ``path``, or the last one of a work dir.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
-    found = path
-    if Path(path).is_dir():
-        latest = latest_checkpoint(path)
-        found = latest and latest.path
-        for problem in latest.skipped if latest else ():
-            print_log(f"Taking '{found}', because {problem}", 'current', logging.WARNING)
-    if found is None or _is_absent(found):
-        raise FileNotFoundError(f"there is no checkpoint at '{path}': name a .pth file, or the "
-                                'work dir of a training')
-    return found
-
-
-def _is_absent(path: str | None) -> bool:
-    return isinstance(path, str) and bool(path) and '://' not in path and not Path(path).exists()
 
 
 def scale_lr(cfg: Config) -> None:

@@ -1,13 +1,15 @@
 """Which checkpoint of a work dir a training goes on from."""
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from mmengine.logging import print_log
 
 from mmrobust.utils.compat import safe_globals
-from mmrobust.utils.files import is_temporary
+from mmrobust.utils.files import is_absent, is_temporary
 
 from .loading import allowed_objects, load_foreign
 
@@ -102,3 +104,21 @@ def _age(path: Path) -> tuple:
         return str(meta['time']), int(meta['iter'])
     except Exception:  # damaged bytes can raise anything
         return '', int(step.group()) if step else -1
+
+
+def find_checkpoint(path: str) -> str:
+    """The checkpoint at ``path``, or the last one of a work dir.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    found = path
+    if Path(path).is_dir():
+        latest = latest_checkpoint(path)
+        found = latest and latest.path
+        for problem in latest.skipped if latest else ():
+            print_log(f"Taking '{found}', because {problem}", 'current', logging.WARNING)
+    if found is None or is_absent(found):
+        raise FileNotFoundError(f"there is no checkpoint at '{path}': name a .pth file, or the "
+                                'work dir of a training')
+    return found

@@ -107,10 +107,13 @@ def conditions(args: argparse.Namespace) -> list:
         ValueError: If somebody is to choose patches, but how many is not said.
     """
     from mmrobust.analysis.conditions import Condition
+    from mmrobust.checkpoints import find_checkpoint
 
     if args.chosen_by and args.occlude is None:
         raise ValueError(f'--chosen-by {args.chosen_by} chooses patches to occlude: say what share '
                          'of them, such as --occlude 0.1')
+    if args.chosen_by not in (None, 'model'):
+        args.chosen_by = find_checkpoint(args.chosen_by)
     names = args.corruption
     if names is None and args.occlude is None:
         names = args.default_corruption
@@ -150,7 +153,8 @@ def load_subjects(args: argparse.Namespace) -> list:
 
     from mmrobust.analysis.subject import Subject
     from mmrobust.apis.checks import require_parts
-    from mmrobust.apis.config import adapt_to_cpu, find_checkpoint, load_config
+    from mmrobust.apis.config import adapt_to_cpu, load_config
+    from mmrobust.checkpoints import find_checkpoint
     from mmrobust.utils.mistakes import reading
 
     if len(args.models) % 2:

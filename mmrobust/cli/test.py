@@ -51,8 +51,8 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> None:
     from mmrobust.apis import load_config, test
     from mmrobust.apis.checks import require_parts
-    from mmrobust.apis.config import find_checkpoint
     from mmrobust.apis.launch import add_test_time_augmentation, draw_predictions
+    from mmrobust.checkpoints import find_checkpoint
 
     cfg = load_config(args.config, args.cfg_options)
     set_launcher(cfg, args)

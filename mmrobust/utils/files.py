@@ -69,6 +69,11 @@ def is_temporary(name: str) -> bool:
     return name.startswith(PREFIX)
 
 
+def is_absent(path: str | None) -> bool:
+    """Whether a path, which is no address of a server, leads nowhere."""
+    return isinstance(path, str) and bool(path) and '://' not in path and not Path(path).exists()
+
+
 def walk(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
     """Every folder below one, with the names of its files, in order of their names.
 

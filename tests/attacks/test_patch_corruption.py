@@ -12,6 +12,7 @@ from attack_tools import (
 from mmengine.registry import MODELS
 
 from mmrobust.attacks.patch_corruption import PatchCorruptionAttack
+from mmrobust.evaluation import get_protocol
 from mmrobust.models.alignment import PatchCorruptionModel
 
 
@@ -96,3 +97,15 @@ def test_errors(tmp_path):
     torch.save(dict(state_dict={'backbone.weight': torch.zeros(1)}), tmp_path / 'plain.pth')
     with pytest.raises(ValueError, match='plain.pth holds no corruption model'):
         PatchCorruptionAttack(chosen_by=str(tmp_path / 'plain.pth'))
+
+
+def test_a_work_dir_names_its_last_checkpoint(tmp_path):
+    """As everywhere; the file itself belongs to the identity of a run."""
+    from mmrobust.evaluation import get_protocol
+
+    torch.save({'state_dict': {}}, tmp_path / 'epoch_2.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
+    cell = get_protocol('patch-corruption', masks=0, chosen_by=str(tmp_path)).cells[-1]
+    assert cell.attack['chosen_by'] == str(tmp_path / 'epoch_2.pth')
+    with pytest.raises(FileNotFoundError, match="no checkpoint at 'nowhere.pth'"):
+        get_protocol('patch-corruption', chosen_by='nowhere.pth')

@@ -7,8 +7,7 @@ import torch
 from tiny import Crash, assert_same_end, final_state, tiny_config
 
 from mmrobust.apis import train
-from mmrobust.apis.config import find_checkpoint
-from mmrobust.checkpoints import latest_checkpoint, load_foreign
+from mmrobust.checkpoints import find_checkpoint, latest_checkpoint, load_foreign
 from mmrobust.engine import checkpoint_hook
 from mmrobust.utils import files
 

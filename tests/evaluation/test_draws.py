@@ -23,7 +23,7 @@ def random_values(masks=20):
 
 
 def results_of(path, model='small', masks=20, skip=(), shift=0.):
-    protocol = get_protocol('patch-corruption', masks=masks, chosen_by='afat.pth')
+    protocol = get_protocol('patch-corruption', masks=masks, chosen_by='model')
     results = Results(protocol, path, model, dict(weights=model))
     values = {('clean', 0): CLEAN_VALUE, ('chosen_patches', 0): CHOSEN,
               **{('random_patches', i + 1): v for i, v in enumerate(random_values(masks))}}

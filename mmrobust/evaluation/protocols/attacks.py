@@ -1,6 +1,8 @@
 """Attacks on the model's input; the attacks themselves are built from MMEngine's TASK_UTILS."""
 from collections.abc import Sequence
 
+from mmrobust.checkpoints import find_checkpoint
+
 from .base import CLEAN, Cell, Protocol, register_protocol, unknown
 
 # as the repositories of RVT and RSPC (AFAT) test; radii for images of [0, 1]
@@ -87,7 +89,7 @@ def patch_corruption(name: str, masks: int = 10, chosen_by: str | None = None,
         masks (int): How many random draws, numbered in the place of severities; the AFAT paper
             shows 100.
         chosen_by (str, optional): Also corrupt the patches that a trained corruption model
-            chooses: ``'model'`` for the tested model's own, or a checkpoint.
+            chooses: ``'model'`` for the tested model's own, or a checkpoint or work dir.
         ratio, patch_size, fill: See :class:`mmrobust.models.alignment.PatchCorruption`.
         seed (int): Selects other draws.
     """
@@ -98,6 +100,8 @@ def patch_corruption(name: str, masks: int = 10, chosen_by: str | None = None,
     cells = [Cell('random_patches', mask + 1, attack=dict(settings, seed=seed * masks + mask))
              for mask in range(masks)]
     if chosen_by is not None:
+        if chosen_by != 'model':
+            chosen_by = find_checkpoint(str(chosen_by))
         cells.append(Cell('chosen_patches', attack=dict(settings, seed=seed, chosen_by=chosen_by)))
     return _protocol(name, cells, summary='spread')
 
