@@ -101,7 +101,6 @@ def test_errors(tmp_path):
 
 def test_a_work_dir_names_its_last_checkpoint(tmp_path):
     """As everywhere; the file itself belongs to the identity of a run."""
-    from mmrobust.evaluation import get_protocol
 
     torch.save({'state_dict': {}}, tmp_path / 'epoch_2.pth')
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
