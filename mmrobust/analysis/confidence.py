@@ -13,7 +13,7 @@ from mmrobust.utils.files import write_table
 
 from .conditions import CLEAN, Condition
 from .segmentations import IGNORED
-from .subject import ImageSource, Subject, readable
+from .subject import ImageSource, Subject
 
 
 def true_class_confidence(sample: Any) -> float:
@@ -92,7 +92,7 @@ def draw_confidences(subjects: Sequence[Subject], condition: Condition, out: str
             if not any(np.array_equal(changed, picture) for picture in pictures.values()):
                 pictures[f'{condition}' if condition.chosen_by != 'model'
                          else f'chosen by {subject.name}'] = changed
-        panels.append((readable(Path(source.name(index)).stem), label, pictures, values))
+        panels.append((source.title(index), label, pictures, values))
     out = Path(out)
     write_table(out / 'confidence.csv', rows)
     _draw(panels, condition, out / 'confidence.png')
@@ -127,7 +127,7 @@ def _draw(panels: Sequence[tuple], condition: Condition, path: Path) -> None:
             axis.title.set_fontsize(SIZES['tick'])
         for axis in row[len(pictures):-1]:
             axis.set_visible(False)
-        row[0].set_ylabel(f'{name[-18:]}\n{label}'.strip(), fontsize=SIZES['tick'])
+        row[0].set_ylabel(f'{name}\n{label}'.strip(), fontsize=SIZES['tick'])
         _bars(row[-1], values, last=i == len(panels) - 1)
     figure.legend(handles=[Patch(facecolor='white', edgecolor=GREY, label='clean'),
                            Patch(facecolor=GREY, label=str(condition))],

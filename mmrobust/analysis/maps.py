@@ -48,6 +48,7 @@ class Panel:
     """A line of the figure: an image under a condition, and what each view shows of it."""
     order: tuple[int, int]
     image: str
+    title: str
     model: str
     condition: Condition
     query: tuple[float, float] | None
@@ -118,8 +119,8 @@ def draw_attention_maps(subjects: Sequence[Subject], images: Sequence[int | str]
                     if query is not None:  # of what is shown, not of all queries
                         similarity = list(map(_cosine, seen_clean.setdefault(query, maps), maps))
                     panels.append(Panel(
-                        (place, len(panels)), source.name(image), subject.name, seen, query,
-                        picture, views, maps,
+                        (place, len(panels)), source.name(image), source.title(image),
+                        subject.name, seen, query, picture, views, maps,
                         [_square(captured[view.layer], query, picture) for view in views
                          if query is not None], similarity))
     panels.sort(key=lambda panel: panel.order)
@@ -206,7 +207,7 @@ def _draw(panels: Sequence[Panel], several: bool, path: Path) -> None:
             _mark(line[0], panel.squares[0])
         label = [panel.model, str(panel.condition).replace(', ', '\n')]
         if several:
-            label.insert(0, readable(str(Path(panel.image).with_suffix('')))[-24:])
+            label.insert(0, panel.title)
         line[0].set_ylabel('\n'.join(label), fontsize=SIZES['tick'])
         for i, (axis, view, values, cosine) in enumerate(zip(
                 line[1:], panel.views, panel.maps, panel.similarity, strict=False)):

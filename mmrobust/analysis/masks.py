@@ -125,6 +125,7 @@ def _draw(values: dict[str, list[float]], pictures: Sequence[tuple[str, np.ndarr
     histogram.set_xlabel('cosine of attention with and without mask,\nmean over layers',
                          fontsize=SIZES['label'])
     histogram.set_ylabel('masks', fontsize=SIZES['label'])
+    histogram.yaxis.get_major_locator().set_params(integer=True)
     for axis, (name, picture) in zip(axes[1:], pictures, strict=True):
         show_image(axis, picture, name)
         axis.title.set_fontsize(SIZES['tick'])

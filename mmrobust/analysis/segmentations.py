@@ -12,7 +12,7 @@ from mmrobust.utils.figures import SIZES, new_figure, save_figure, show_image
 from mmrobust.utils.files import write_table
 
 from .conditions import CLEAN, Condition
-from .subject import ImageSource, Subject, readable
+from .subject import ImageSource, Subject
 
 IGNORED = 255
 MOST_BOXES = 3
@@ -64,7 +64,7 @@ def compare_segmentations(subjects: Sequence[Subject], out: str | Path, number: 
                                      f'{predictions[-1].shape}: replace it by one class per pixel')
                 rows.append(dict(image=source.name(index), condition=str(condition),
                                  model=subject.name, **_scores(predictions[-1], truth)))
-            panels.append((source.display(seen[0]), truth, predictions, source.name(index),
+            panels.append((source.display(seen[0]), truth, predictions, source.title(index),
                            condition))
     out = Path(out)
     write_table(out / 'segmentation_comparison.csv', rows)
@@ -145,7 +145,7 @@ def _draw(panels: list[tuple], models: list[str], meta: dict, path: Path) -> Non
                 for colour, thickness in (('black', 2.2), ('white', 1.1)):
                     axis.add_patch(Rectangle((left, top), box_width, box_height, fill=False,
                                              edgecolor=colour, linewidth=thickness))
-        line[0].set_ylabel(f'{readable(Path(name).stem)[:18]}\n{condition}', fontsize=SIZES['tick'])
+        line[0].set_ylabel(f'{name}\n{condition}', fontsize=SIZES['tick'])
     handles = [Patch(color=palette[i] / 255, label=classes[i])
                for i in sorted(seen) if i < len(classes)]
     figure.legend(handles=handles, fontsize=SIZES['legend'], frameon=False,

@@ -158,7 +158,9 @@ def _draw(summaries: dict[str, Summary], conditions: Sequence[Condition], heads:
                               alpha=0.15, linewidth=0)
     histogram.set_xlabel('cosine of clean and changed attention,\nmean over layers'
                          + (' and heads' if heads == 'each' else ''), fontsize=SIZES['label'])
-    histogram.set_ylabel('images', fontsize=SIZES['label'])
+    histogram.set_ylabel('images' if len(conditions) == 1 else 'images and conditions',
+                         fontsize=SIZES['label'])
+    histogram.yaxis.get_major_locator().set_params(integer=True)
     by_layer.set_xlabel('layer (band: standard deviation)', fontsize=SIZES['label'])
     by_layer.set_ylabel('cosine', fontsize=SIZES['label'])
     by_layer.xaxis.get_major_locator().set_params(integer=True)

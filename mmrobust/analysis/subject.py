@@ -24,6 +24,8 @@ from mmrobust.datasets.transforms.read_image import ReadImage
 
 from .conditions import CLEAN, Condition
 
+TITLE = 24  # characters
+
 
 @dataclass
 class Subject:
@@ -230,6 +232,13 @@ class ImageSource:
         data, i = self.places[image]
         path = data.get_data_info(i).get('img_path')
         return relative_path(path, None) if path else f'{image:05d}'
+
+    def title(self, image: int | str) -> str:
+        """What fits beside a picture: the name without the ending that all images share."""
+        name = readable(self.name(image))
+        shared = getattr(self.datasets[0], 'img_suffix', None) or Path(name).suffix
+        text = name.removesuffix(shared if name.endswith(shared) else Path(name).suffix)
+        return text if len(text) <= TITLE else Path(text).name[-TITLE:]
 
 
 def readable(name: str) -> str:

@@ -280,6 +280,16 @@ def test_decoded_images(tmp_path):
     assert np.array_equal(source.display(source.load(0, Condition('saturate', 3))), expected)
 
 
+def test_what_a_picture_is_called(subject, tmp_path):
+    source = ImageSource(subject.cfg)
+    assert source.title(2) == source.name(2)  # drawn scenes have a number
+    assert source.title(str(tmp_path / 'a_street.png')) == 'a_street'
+    assert source.title('/frankfurt_000000_000294_beside_the_road.png') == (
+        '000000_000294_beside_the_road'[-24:])
+    source.datasets[0].img_suffix = '_leftImg8bit.jpg'
+    assert source.title(str(tmp_path / '0016E5_08055_leftImg8bit.jpg')) == '0016E5_08055'
+
+
 def test_unusable_input(subject, tmp_path):
     source = ImageSource(subject.cfg)
     with pytest.raises(ValueError, match='no image 6: the test data have 6, 0 to 5'):
