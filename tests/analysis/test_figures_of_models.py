@@ -282,7 +282,7 @@ def test_decoded_images(tmp_path):
 
 def test_what_a_picture_is_called(subject, tmp_path):
     source = ImageSource(subject.cfg)
-    assert source.title(2) == source.name(2)  # drawn scenes have a number
+    assert source.title(2) == 'image/000002'
     assert source.title(str(tmp_path / 'a_street.png')) == 'a_street'
     assert source.title('/frankfurt_000000_000294_beside_the_road.png') == (
         '000000_000294_beside_the_road'[-24:])
