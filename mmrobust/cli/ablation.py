@@ -6,6 +6,8 @@
 import argparse
 from pathlib import Path
 
+from mmrobust.utils.options import Overrides
+
 from .arguments import CONFIG, config_name
 
 
@@ -18,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--corruptions', nargs='+', metavar='NAME',
                         help='only these corruptions of the benchmark')
     parser.add_argument('--severities', nargs='+', metavar='N', help='only these severities')
+    parser.add_argument('--benchmark-options', nargs='+', action=Overrides, metavar='KEY=VALUE',
+                        help='options of the benchmark, e.g. masks=100')
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
                         help='overrides of all runs')
@@ -29,14 +33,18 @@ def run(args: argparse.Namespace) -> None:
     from mmrobust.analysis.ablation import parse_grid, run_ablation
     from mmrobust.apis.checks import check_overrides
     from mmrobust.apis.config import load_config
-    from mmrobust.evaluation.protocols import get_protocol
+    from mmrobust.evaluation import apply_benchmark
     from mmrobust.utils.shipped import shipped
 
     grid = parse_grid(args.grid)
     # a mistake in these is said here rather than in a log
-    check_overrides(load_config(args.config), list(grid[0]))
-    get_protocol(args.benchmark, args.corruptions, args.severities)
-    test = [*(['--corruptions', *args.corruptions] if args.corruptions else []),
+    cfg = load_config(args.config)
+    check_overrides(cfg, list(grid[0]))
+    options = args.benchmark_options or {}
+    apply_benchmark(cfg, args.benchmark, args.corruptions, args.severities, **options)
+    test = [*(['--benchmark-options', *(f'{key}={value}' for key, value in options.items())]
+              if options else []),
+            *(['--corruptions', *args.corruptions] if args.corruptions else []),
             *(['--severities', *args.severities] if args.severities else [])]
     amp = ['--amp'] if args.amp else []
     out = args.out or Path('work_dirs', f'{config_name(args.config)}_ablation')

@@ -128,6 +128,8 @@ def test_mixed_precision_on_the_cpu_in_two_processes(repo, tmp_path):
      "FAN takes no 'tapp', did you mean tap: correct it"),
     (['tools/analysis/ablation.py', CONFIG, 'model.diversification.tau=1', '--benchmark', 'frog'],
      "unknown benchmark 'frog': did you mean fog"),
+    (['tools/analysis/ablation.py', CONFIG, 'model.diversification.tau=1', '--benchmark', 'fog',
+      '--benchmark-options', 'sead=1'], "unknown option of fog 'sead': did you mean seed"),
 ])
 def test_mistakes_end_in_one_sentence(repo, tmp_path, arguments, message):
     output = run(repo, *arguments[:2], '--work-dir', tmp_path, *arguments[2:], expect=1) \
