@@ -67,8 +67,8 @@ def draw_attention_maps(subjects: Sequence[Subject], images: Sequence[int | str]
     """Draw attention on images, clean above the condition, a column for each layer or head.
 
     Writes ``attention_maps.png``, ``.pdf``, ``.csv`` (statistics of each panel, with the names
-    of the images) and ``.npz`` (the values drawn). Clean and not share their colour scale. The
-    cosine over a panel is that of what the panel shows.
+    of the images) and ``.npz`` (the values drawn). Clean and not share their colour scale,
+    whose end stands over the clean panel. The cosine over a panel is that of what it shows.
 
     Args:
         subjects (Sequence[Subject]): The models.
@@ -212,9 +212,8 @@ def _draw(panels: Sequence[Panel], several: bool, path: Path) -> None:
         for i, (axis, view, values, cosine) in enumerate(zip(
                 line[1:], panel.views, panel.maps, panel.similarity, strict=False)):
             top = limits[panel.model, panel.image, panel.query, view] or 1.
-            title = str(view)
-            if not panel.condition.is_clean:
-                title += f'\ncosine {cosine:.3f}'
+            title = f'{view}\n' + (f'brightest {top:.2g}' if panel.condition.is_clean
+                                   else f'cosine {cosine:.3f}')
             if overlaid:
                 show_image(axis, _overlay(panel.picture, values / top), title)
                 _mark(axis, panel.squares[i])
