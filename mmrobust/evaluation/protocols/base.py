@@ -16,7 +16,8 @@ class Cell:
 
     Args:
         name (str): Row of the table: a corruption type, an attack, a data set.
-        severity (int): Column of the table; 0 where there is only one.
+        severity (int): Column of the table, or number of a draw (of masks); 0 where there is
+            only one.
         corruption (dict, optional): Arguments of the transform ``Corrupt``, inserted right after
             the image is loaded.
         corrupted_root (str, optional): Folder ``<root>/<name>/<severity>/<relative path>`` to
@@ -52,7 +53,8 @@ class Cell:
         return self.name, self.severity
 
     def __str__(self) -> str:
-        return f'{self.name}, severity {self.severity}' if self.severity else self.name
+        column = 'severity' if self.attack is None else 'draw'
+        return f'{self.name}, {column} {self.severity}' if self.severity else self.name
 
 
 @dataclass(frozen=True)
