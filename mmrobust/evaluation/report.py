@@ -114,6 +114,11 @@ def draws_table(models: Sequence[Mapping[str, Any]]) -> str:
                       *lines])
 
 
+def _total(summary: Mapping[str, Any], name: str) -> float | None:
+    value = summary.get(name)
+    return 100 * value if name == 'rPC' and value is not None else value
+
+
 def comparison_table(models: Sequence[Mapping[str, Any]]) -> str:
     """Several models on one benchmark; from the second on with the difference to the first.
 
@@ -147,8 +152,9 @@ def comparison_table(models: Sequence[Mapping[str, Any]]) -> str:
         for name in first['summary']['corruption_errors']:
             rows.append(row('' if rows[-1] else 'CE', name, lambda summary, name=name: summary[
                 'corruption_errors'].get(name)))
-    totals = [row('', name, lambda summary, name=name: summary.get(name)) for name in TOTALS
-              if any(model['summary'].get(name) is not None for model in models)]
+    totals = [row('', name + ', %' * (name == 'rPC'), lambda summary, name=name: _total(
+        summary, name)) for name in TOTALS
+        if any(model['summary'].get(name) is not None for model in models)]
     if totals:
         rows += [None, *totals]
     title = f'{first["benchmark"]}, {value_label(first)}'.rstrip(', ')

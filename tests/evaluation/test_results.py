@@ -163,6 +163,7 @@ def test_comparison(tmp_path):
     assert rows['snow'] == ['65.00', '67.50', '+2.50', '64.00', '-1.00']
     assert rows['fog'] == ['65.00', '67.50', '+2.50', '-', '-']
     assert rows['mPC'] == ['66.25', '68.75', '+2.50', '-', '-']
+    assert rows['%'] == ['82.81', '83.33', '+0.52', '-', '-']  # rPC
     assert 'other (three): P 79.00; INCOMPLETE: 72 of 73 cells' in table
     assert cv2.imread(str(tmp_path / 'out/comparison.png')) is not None
     rows = (tmp_path / 'out/comparison.csv').read_text().splitlines()
