@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ class ImageSource:
             config's.
 
     Raises:
-        ValueError: If there is no test or validation data, or no image in it.
+        ValueError: If there is no test or validation data.
     """
     def __init__(self, cfg: Config, dataset: dict | None = None):
         loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
@@ -134,15 +135,28 @@ class ImageSource:
         leaves = [copy.deepcopy(leaf) for leaf in leaf_configs(loader.dataset)]
         if dataset is not None:
             leaves = [{'pipeline': leaves[0].get('pipeline', []), **dataset}]
+        self.cfg, self._leaves = cfg, leaves
         self.pipeline = leaves[0]['pipeline']
         # data sets of decoded images, such as MMPretrain's CIFAR10, hold RGB; files are read as BGR
         self.decoded = not any(what_it_reads(step) == 'img_path' for step in self.pipeline)
-        self.cfg = cfg
-        with own_scope(cfg):
-            self.datasets = [DATASETS.build(leaf) for leaf in leaves]
-        self.places = [(data, i) for data in self.datasets for i in range(len(data))]
-        if not self.places:
+
+    @cached_property
+    def datasets(self) -> list:
+        """The data sets, which need not be there for image files alone."""
+        with own_scope(self.cfg):
+            return [DATASETS.build(leaf) for leaf in self._leaves]
+
+    @cached_property
+    def places(self) -> list[tuple[Any, int]]:
+        """Data set and position in it of every image.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        places = [(data, i) for data in self.datasets for i in range(len(data))]
+        if not places:
             raise ValueError(f'{type(self.datasets[0]).__name__} has no image: check its data_root')
+        return places
 
     def __len__(self) -> int:
         return len(self.places)
@@ -236,8 +250,9 @@ class ImageSource:
     def title(self, image: int | str) -> str:
         """What fits beside a picture: the name without the ending that all images share."""
         name = readable(self.name(image))
-        shared = getattr(self.datasets[0], 'img_suffix', None) or Path(name).suffix
-        text = name.removesuffix(shared if name.endswith(shared) else Path(name).suffix)
+        shared = None if isinstance(image, str) else getattr(self.datasets[0], 'img_suffix', None)
+        text = name.removesuffix(
+            shared if shared and name.endswith(shared) else Path(name).suffix)
         return text if len(text) <= TITLE else Path(text).name[-TITLE:]
 
 

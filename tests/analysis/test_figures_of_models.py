@@ -286,8 +286,22 @@ def test_what_a_picture_is_called(subject, tmp_path):
     assert source.title(str(tmp_path / 'a_street.png')) == 'a_street'
     assert source.title('/frankfurt_000000_000294_beside_the_road.png') == (
         '000000_000294_beside_the_road'[-24:])
-    source.datasets[0].img_suffix = '_leftImg8bit.jpg'
-    assert source.title(str(tmp_path / '0016E5_08055_leftImg8bit.jpg')) == '0016E5_08055'
+    source.datasets[0].img_suffix = '02.png'
+    assert source.title(2) == 'image/0000'
+
+
+def test_an_image_file_needs_no_data_set(subject, tmp_path):
+    """Who has weights and a picture can look at attention."""
+    source = ImageSource(subject.cfg)
+    cv2.imwrite(str(tmp_path / 'street.png'), source.display(source.load(0)))
+    subject.cfg.test_dataloader.dataset = dict(
+        type='mmseg.CityscapesDataset', data_root=str(tmp_path / 'nowhere'),
+        data_prefix=dict(img_path='img', seg_map_path='gt'),
+        pipeline=[dict(type='LoadImageFromFile'), *source.pipeline])
+    draw_attention_maps([subject], [str(tmp_path / 'street.png')], FOG, tmp_path / 'out')
+    assert len(rows_of(tmp_path / 'out/attention_maps.csv')) == 4
+    with pytest.raises(FileNotFoundError, match='nowhere'):
+        ImageSource(subject.cfg).choose(1)
 
 
 def test_unusable_input(subject, tmp_path):
