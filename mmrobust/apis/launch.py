@@ -1,11 +1,13 @@
 """What ``tools/train.py`` and ``tools/test.py`` do with a config."""
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as torch_dist
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import master_only
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -17,6 +19,21 @@ from mmrobust.utils.mistakes import reading
 from .checks import check_environment, check_optional_parts, check_values, require_parts
 from .config import adapt_to_cpu, missing_inputs
 from .safety import alone_in, choose_checkpoint, make_safe, release
+
+
+class EvaluationRunner(Runner):
+    """Leaves the config of the work dir, which is the training's, as it is.
+
+    MMEngine writes the present one over it. Whoever then tests with the config of a work dir would
+    run the benchmark that ran last, and whoever trains with it would start from its checkpoint.
+    """
+
+    @master_only
+    def dump_config(self) -> None:
+        """Write it into the folder of this run's log."""
+        name = Path(self.cfg.filename or 'config.py').with_suffix('.py').name
+        self.cfg.dump(str(Path(self.log_dir, name)))
+
 
 # the remedy where a config fits no model or data, which shows only at work
 AT_WORK = 'correct the config, or the files it names; report it if both are right'
@@ -111,7 +128,9 @@ def build_runner(cfg: Config, phases: tuple[str, ...]) -> Runner:
         if cfg.get('launcher', 'none') == 'pytorch' and not torch_dist.is_initialized():
             torch_dist.init_process_group('gloo')
     with reading(f"the config '{cfg.filename}'"):
-        return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+        if 'runner_type' in cfg:
+            return RUNNERS.build(cfg)
+        return (Runner if 'train' in phases else EvaluationRunner).from_cfg(cfg)
 
 
 def add_test_time_augmentation(cfg: Config) -> None:

@@ -75,14 +75,18 @@ def test_test_writes_pictures_predictions_and_metrics(repo, trained, tmp_path):
     assert (tmp_path / 'predictions.pkl').is_file()
 
 
-def test_benchmark_by_flag(repo, trained, tmp_path):
+def test_benchmark_by_flag(repo, trained):
+    """In the work dir of a training and with its config, which stays the training's."""
     folder, _ = trained
-    output = run(repo, 'tools/test.py', CONFIG, folder, '--work-dir', tmp_path,
-                 '--benchmark', 'fog', '--severities', '1', *options())
+    config, = folder.glob('*.py')
+    before = config.read_bytes()
+    output = run(repo, 'tools/test.py', config, folder, '--benchmark', 'fog', '--severities', '1')
     assert 'INCOMPLETE' in output
-    results = json.loads((tmp_path / 'fog' / 'results.json').read_text())
+    results = json.loads((folder / 'fog' / 'results.json').read_text())
     assert len(results['cells']) == 2  # clean and fog at severity 1
-    assert (tmp_path / 'fog' / 'results.png').is_file()
+    assert (folder / 'fog' / 'results.png').is_file()
+    assert config.read_bytes() == before and b'fog' not in before
+    assert any(b"protocol='fog'" in path.read_bytes() for path in folder.glob(f'*/{config.name}'))
 
 
 def test_a_stopped_run_saves_and_resumes(repo, tmp_path):
