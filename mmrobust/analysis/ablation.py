@@ -188,7 +188,10 @@ def _collect(out: Path, grid: Sequence[Settings]) -> str:
 
 
 def _numbers(results: Mapping[str, Any] | None) -> dict[str, float]:
-    """Clean performance, and that under corruption, of the finished cells where it is a part."""
+    """Clean performance and the mean under corruption, of the finished cells where it is a part.
+
+    Where a benchmark has no such mean, each of its rows.
+    """
     if results is None:
         return {}
     summary = results['summary']
@@ -196,6 +199,9 @@ def _numbers(results: Mapping[str, Any] | None) -> dict[str, float]:
     partial = numbers.pop('mPC_finished', None)
     if partial is not None and 'mPC' not in numbers:
         numbers[PART] = partial
+    if not numbers.keys() - {'P'}:  # attacks, masks and data sets have no mean over them
+        numbers |= {key: value for key, value in summary.get('types', {}).items()
+                    if value is not None}
     return numbers
 
 

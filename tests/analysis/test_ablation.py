@@ -99,6 +99,12 @@ def test_a_part_of_a_benchmark(tools, tmp_path):
         summary=dict(P=None, mPC=None, mPC_finished=7.)))))
     table = run_ablation(tools, 'config.py', grid, 'fog', tmp_path / 'out')
     assert 'mPC of a part' in table and '7.00' in table
+    (folder / 'fog' / 'results.json').write_text(json.dumps(seal(dict(
+        format=2, benchmark='fog', model='m', metric='mIoU', identity={}, layout={},
+        finished=0, expected=2, cells=[],
+        summary=dict(P=8., types=dict(random_patches=7.5, chosen_patches=None))))))
+    table = run_ablation(tools, 'config.py', grid, 'fog', tmp_path / 'out')
+    assert table.split()[2:4] == ['P', 'random_patches'] and table.split()[-1] == '7.50'
     assert not (folder / 'calls').exists()
 
 
