@@ -22,6 +22,7 @@ from mmrobust.utils.results_file import PART, load_results
 
 Settings = dict[str, str]
 REQUESTS = StopRequests()
+ROOM = 30  # characters of labels that fit side by side below a panel
 
 
 def parse_grid(arguments: Sequence[str]) -> list[Settings]:
@@ -205,6 +206,11 @@ def _numbers(results: Mapping[str, Any] | None) -> dict[str, float]:
     return numbers
 
 
+def _is_ordered(values: Sequence[str]) -> bool:
+    """Whether a line between them means something."""
+    return all(re.fullmatch(r'[-+]?[\d.]+(e[-+]?\d+)?', value, re.I) for value in values)
+
+
 def _draw(rows: list[dict[str, Any]], keys: list[str], metrics: list[str], path: Path) -> None:
     """The first key along x, a line for each combination of the others, a panel per metric."""
     first, *others = keys
@@ -219,11 +225,16 @@ def _draw(rows: list[dict[str, Any]], keys: list[str], metrics: list[str], path:
                               for key, value in zip(others, line, strict=True))
             if points:
                 axis.plot(*zip(*points, strict=True), color=COLOURS[i % len(COLOURS)],
+                          linestyle='-' if _is_ordered(values) else '',
                           marker=MARKERS[i % len(MARKERS)], markersize=4, linewidth=1.3,
                           label=label)
         axis.set_title(metric.replace('_', ' '), fontsize=SIZES['title'])
         axis.set_xlabel(first.rsplit('.', 1)[-1].replace('_', ' '), fontsize=SIZES['label'])
-        axis.set_xticks(range(len(values)), values)
+        labels = [re.sub(r"^dict\(|\)$|'", '', value) for value in values]
+        axis.set_xticks(range(len(values)), labels, **(
+            dict(rotation=25, ha='right', rotation_mode='anchor')
+            if max(map(len, labels)) * len(labels) > ROOM else {}))
+        axis.margins(x=0.1)
     if others:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), fontsize=SIZES['legend'],
                       frameon=False, loc='outside lower center', ncols=min(4, len(lines)))
