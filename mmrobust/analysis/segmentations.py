@@ -124,6 +124,7 @@ def difference_boxes(first: np.ndarray, second: np.ndarray, truth: np.ndarray | 
 
 def _draw(panels: list[tuple], models: list[str], meta: dict, path: Path) -> None:
     classes, palette = meta['classes'], np.array(meta['palette'], np.uint8)
+    only_clean = all(condition.is_clean for *_, condition in panels)
     has_truth = any(truth is not None for _, truth, *_ in panels)
     titles = ['image', *(['ground truth'] if has_truth else []), *models]
     height, width = panels[0][2][0].shape
@@ -145,7 +146,9 @@ def _draw(panels: list[tuple], models: list[str], meta: dict, path: Path) -> Non
                 for colour, thickness in (('black', 2.2), ('white', 1.1)):
                     axis.add_patch(Rectangle((left, top), box_width, box_height, fill=False,
                                              edgecolor=colour, linewidth=thickness))
-        line[0].set_ylabel(f'{name}\n{condition}', fontsize=SIZES['tick'])
+        # of images of real snow it would be no help to say that they are clean
+        label = name if only_clean else f'{name}\n{condition}'
+        line[0].set_ylabel(label, fontsize=SIZES['tick'])
     handles = [Patch(color=palette[i] / 255, label=classes[i])
                for i in sorted(seen) if i < len(classes)]
     figure.legend(handles=handles, fontsize=SIZES['legend'], frameon=False,
