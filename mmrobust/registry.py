@@ -12,6 +12,9 @@ from typing import Any
 ON_DEMAND: dict[str, dict[str, str]] = {
     'MODELS': {
         'MLPDecodeHead': 'mmrobust.models.decode_heads.mlp_head',
+        'LogitsHead': 'mmrobust.models.decode_heads.logits_head',
+        'ExportedNetwork': 'mmrobust.models.network',
+        'Network': 'mmrobust.models.network',
         'FAN': 'mmrobust.models.backbones.fan',
         'RVT': 'mmrobust.models.backbones.rvt',
         'TAPMixVisionTransformer': 'mmrobust.models.backbones.tap_mit',

@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', help=CONFIG)
-    parser.add_argument('checkpoint', help='checkpoint file, or a work dir for its last one')
+    parser.add_argument('checkpoint', help='checkpoint file, a work dir for its last one, or '
+                        'what mmrobust export made of it (.onnx, .torchscript, .pt2)')
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -50,13 +51,18 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from mmrobust.apis import load_config, test
+    from mmrobust.apis.benchmark import use_exported
     from mmrobust.apis.checks import require_parts
     from mmrobust.apis.launch import add_test_time_augmentation, draw_predictions
     from mmrobust.checkpoints import find_checkpoint
+    from mmrobust.models.network import is_exported
 
     cfg = load_config(args.config, args.cfg_options)
     set_launcher(cfg, args)
-    cfg.load_from = find_checkpoint(args.checkpoint)
+    if is_exported(args.checkpoint):
+        use_exported(cfg, args.checkpoint)
+    else:
+        cfg.load_from = find_checkpoint(args.checkpoint)
     if args.tta:
         add_test_time_augmentation(cfg)
     if args.benchmark:
