@@ -62,8 +62,9 @@ def write_report(work_dirs: Sequence[str | Path], out: str | Path,
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no folder '{folder}' to report on")
+    passed_over: list[str] = []
     results = [result for name, folder in zip(names, folders, strict=True)
-               for result in _benchmarks(folder, name)]
+               for result in _benchmarks(folder, name, passed_over)]
     sections = list(_benchmark_sections(results))
     for stem, heading in ANALYSES.items():
         found = {path.resolve(): name for name, folder in zip(names, folders, strict=True)
@@ -80,22 +81,35 @@ def write_report(work_dirs: Sequence[str | Path], out: str | Path,
             f'<h3>{escape(name)}</h3><div class="row">{"".join(found)}</div>'
             for name, found in shown if found)))
     if not sections:
+        if passed_over:
+            raise ValueError(passed_over[0])
         raise FileNotFoundError(f'there is nothing to report in {", ".join(map(str, folders))}: '
                                 'run a benchmark (tools/test.py --benchmark) or an analysis '
                                 '(tools/analysis) first')
     write_text_atomically(out, page(title, sections))
-    return f'{out}: {", ".join(heading for heading, _ in sections)}'
+    said = f'{out}: {", ".join(heading for heading, _ in sections)}'
+    return '\nleft out: '.join([said, *passed_over])
 
 
-def _benchmarks(folder: Path, name: str) -> Iterator[dict[str, Any]]:
-    """Results files below a folder; where there are several of one benchmark, by folder."""
+def _benchmarks(folder: Path, name: str, passed_over: list[str]) -> Iterator[dict[str, Any]]:
+    """Results files below a folder; where there are several of one benchmark, by folder.
+
+    Args:
+        folder (Path): Searched to any depth.
+        name (str): What to call the model.
+        passed_over (list[str]): Takes a sentence for each file of that name that is none of ours.
+    """
     found: dict[str, list[tuple[Path, dict]]] = {}
     for path in sorted(folder.rglob('results.json')):
         try:
             content = load_results(path)
-        except NoResultsFileError:  # somebody else's file of the same name
+        except NoResultsFileError as error:  # perhaps somebody else's file of the same name
+            passed_over.append(str(error))
             continue
-        if content['summary']:
+        if not content['cells']:
+            passed_over.append(f'{path} holds no finished cell: run the benchmark again, which '
+                               'goes on with it.')
+        elif content['summary']:
             found.setdefault(content['benchmark'], []).append((path, content))
     for same in found.values():
         for path, content in same:

@@ -70,7 +70,8 @@ class PatchFool:
         seed (int): Selects other random draws.
 
     Attributes:
-        unmoved (int): Images so far whose gradient was exactly zero, so that the patch is noise.
+        unmoved (list[bool]): Of each image so far, whether its gradient was exactly zero, so that
+            the patch is noise.
 
     Raises:
         ValueError: On a setting that is not positive, or an unknown choice.
@@ -105,7 +106,7 @@ class PatchFool:
         self.decay_every = decay_every
         self.radius = radius
         self.seed = seed
-        self.unmoved = 0
+        self.unmoved: list[bool] = []
 
     @torch.enable_grad()
     def __call__(self, model: nn.Module, data: dict) -> dict:
@@ -145,7 +146,7 @@ class PatchFool:
             schedule.step()
             with torch.no_grad():
                 pixels.clamp_(bottom, top)
-        self.unmoved += int((~victim.moved).sum())
+        self.unmoved = [*self.unmoved, *(~victim.moved).tolist()]
         return victim.batch(attacked().detach())
 
     def _direction(self, victim: Victim, images: Tensor, pixels: Tensor, chosen: Tensor,

@@ -57,8 +57,8 @@ class PGD:
         seed (int): Selects another random start.
 
     Attributes:
-        unmoved (int): Images so far whose gradient was exactly zero, so that only a random start
-            changed them.
+        unmoved (list[bool]): Of each image so far, whether its gradient was exactly zero, so that
+            only a random start changed it.
 
     Raises:
         ValueError: If radius, step size or number of steps is not positive, or too large.
@@ -75,7 +75,7 @@ class PGD:
         self.steps = int(steps)
         self.random_start = random_start
         self.seed = seed
-        self.unmoved = 0
+        self.unmoved: list[bool] = []
 
     def __call__(self, model: nn.Module, data: dict) -> dict:
         """The batch with adversarial images."""
@@ -86,5 +86,5 @@ class PGD:
         adversarial = projected_gradient(
             victim.images, lambda images: victim.losses(images).sum(), radius=self.radius,
             step_size=self.step_size, steps=self.steps, start=start, watch=victim.watch)
-        self.unmoved += int((~victim.moved).sum())
+        self.unmoved = [*self.unmoved, *(~victim.moved).tolist()]
         return victim.batch(adversarial)

@@ -1,6 +1,7 @@
 """Image files of strangers: read whole or refused, with errors that name the file."""
 import io
 import os
+import re
 import zlib
 from collections.abc import Callable
 from functools import lru_cache
@@ -12,6 +13,8 @@ from PIL import Image, ImageFile
 
 KINDS = dict(img_path='image', seg_map_path='label map')  # of the entries of a pipeline's dict
 ORIENTATION = 0x0112  # of EXIF; from 5 on width and height change places
+# what tifffile and others say of a codec that is not installed
+LACKING = re.compile(r"requires? (?:the )?'?([\w.-]+)'? (?:package|module|library)")
 # formats whose pixels may be of more than 16 bits: TIFF, OpenEXR, Radiance, PFM
 DEEP = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+', b'v/1\x01', b'#?', b'PF\n', b'Pf\n')
 
@@ -211,8 +214,10 @@ def load_named(load: Callable, results: dict, key: str = 'img_path') -> dict | N
     except (FileNotFoundError, ImageDecodeError, ImportError, KeyError, MemoryError):
         raise
     except Exception as error:  # damaged bytes can raise anything
+        lacking = LACKING.search(str(error))
+        remedy = f'install {lacking[1]}, or convert' if lacking else 'replace'
         raise ImageDecodeError(
-            f'{kind} {shown(path)} cannot be decoded ({_first_line(error)}): replace the file.'
+            f'{kind} {shown(path)} cannot be decoded ({_first_line(error)}): {remedy} the file.'
         ) from error
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from mmengine.dataset import Compose
 
+from mmrobust.utils.mistakes import InputError
+
 from .images import load_named
 
 LOADING = re.compile(r'(.*\.)?Load\w*Image\w*')
@@ -41,7 +43,11 @@ class NamingCompose(Compose):
     def __call__(self, data: dict) -> dict | None:
         for step in self.transforms:
             key = what_it_reads(step)
-            data = load_named(step, data, key) if key else step(data)
+            try:
+                data = load_named(step, data, key) if key else step(data)
+            except StopIteration as error:  # a loop over the data would take it for their end
+                raise InputError(f'{type(step).__name__} raises StopIteration, which ends loops: '
+                                 'correct that transform') from error
             if data is None:
                 return None
         return data

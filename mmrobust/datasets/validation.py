@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, HOOKS
+from torch.utils.data import BatchSampler, DataLoader
 
 from mmrobust.utils.files import walk
 
@@ -115,11 +116,28 @@ def _decoded_sizes(leaf: Any, info: dict) -> list[tuple[int, int] | None]:
     return sizes
 
 
+def check_complete(loader: DataLoader, count: int) -> None:
+    """Make sure that a pass over a loader gave all its batches.
+
+    Args:
+        loader (DataLoader): The loader; samplers of batches know their number only roughly.
+        count (int): How many there were.
+
+    Raises:
+        ValueError: If there were fewer.
+    """
+    if type(loader.batch_sampler) is BatchSampler and count < len(loader):
+        raise ValueError(
+            f'{type(loader.dataset).__name__} ended after {count} of {len(loader)} batches: it '
+            'raises StopIteration somewhere, correct it')
+
+
 @HOOKS.register_module(force=True)
 class CheckDataHook(Hook):
     """Checks the data sets of a run before any work, and lets them name files that fail later.
 
-    See :func:`check_dataset`.
+    See :func:`check_dataset`. And a test or validation whose data end too early has no metrics,
+    see :func:`check_complete`.
 
     Args:
         limit (int, optional): At most so many samples of each; None checks all.
@@ -129,6 +147,7 @@ class CheckDataHook(Hook):
 
     def __init__(self, limit: int | None = 200) -> None:
         self.limit = limit
+        self._count = 0
 
     def before_run(self, runner: Any) -> None:
         # the properties of a runner would build the loops that this run does not use
@@ -137,3 +156,17 @@ class CheckDataHook(Hook):
             if loader is not None:
                 check_dataset(loader.dataset, self.limit)
                 name_files(loader.dataset)
+
+    def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
+                        outputs: Any = None) -> None:
+        self._count = batch_idx + 1
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
+                       outputs: Any = None) -> None:
+        self._count = batch_idx + 1
+
+    def after_test_epoch(self, runner: Any, metrics: Any = None) -> None:
+        check_complete(runner.test_loop.dataloader, self._count)
+
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        check_complete(runner.val_loop.dataloader, self._count)

@@ -10,6 +10,8 @@ from mmengine.dist import get_rank
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import DataLoader, Sampler
 
+from mmrobust.datasets.validation import check_complete
+
 from .random_state import seeded, undisturbed
 
 
@@ -120,6 +122,10 @@ def batches_from(loader: DataLoader, epoch: int, first: int) -> Iterator[Any]:
     """The batches of an epoch from the ``first`` on, without loading those before it.
 
     Starting a loader draws from the global generator; here that leaves no trace.
+
+    Raises:
+        ValueError: If the data end before all batches are there: a StopIteration within a data
+            set would pass for their end.
     """
     sampler, unit = loader.sampler, loader.batch_size
     if not isinstance(sampler, NumberedSampler):
@@ -131,7 +137,11 @@ def batches_from(loader: DataLoader, epoch: int, first: int) -> Iterator[Any]:
         iterator = iter(loader)
     if not isinstance(sampler, NumberedSampler):  # a loader that the user built
         iterator = islice(iterator, first, None)
-    yield from iterator
+    count = first
+    for batch in iterator:
+        yield batch
+        count += 1
+    check_complete(loader, count)
 
 
 def endless_batches(loader: DataLoader, first: int) -> Iterator[Any]:

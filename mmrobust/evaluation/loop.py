@@ -3,6 +3,7 @@ import copy
 import os.path as osp
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +148,13 @@ class CorruptionTestLoop(TestLoop):
         return self._report(results)
 
     def _unmoved(self) -> dict[str, int]:
-        """How many images an attack had no gradient for, where there are any."""
-        count = sum(all_gather_object(getattr(self._attack, 'unmoved', 0)))
+        """How many images an attack had no gradient for, where there are any.
+
+        Samplers give several processes some images twice, so that all have as many.
+        """
+        parts = all_gather_object(getattr(self._attack, 'unmoved', []))
+        ordered = [unmoved for step in zip_longest(*parts, fillvalue=False) for unmoved in step]
+        count = sum(ordered[:len(self.dataloader.dataset)])
         return {UNMOVED: count} if count else {}
 
     def _predictions_of(self, cell: Cell) -> Path:

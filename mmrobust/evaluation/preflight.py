@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from mmengine.runner.amp import autocast
 from mmengine.structures import BaseDataElement
+from torch.utils.data import DataLoader
 
 from mmrobust.datasets.labels import check_labels, ignored_labels
 from mmrobust.utils.mistakes import reading
@@ -53,6 +54,7 @@ class Preflight:
         if 'Parallel' not in type(loop.runner.model).__name__:
             self.model = loop.runner.model  # a wrapper for test-time augmentation stays
         self._seen: set = set()
+        self._loaded = False
 
     def check(self, cells: list[Cell]) -> None:
         """Look at samples of the unfinished cells.
@@ -79,11 +81,24 @@ class Preflight:
             with reading(f'{self._name(dataset, index)}, as the test pipeline prepares it for '
                          f'{cell}', 'correct test_dataloader.dataset.pipeline, or the file',
                          running=True):
-                item = dataset[index]
-                batch = self.loop.dataloader.collate_fn([item])
+                batch = self._load(index)
             self._check_sample(cell, batch)
         if cell.attack is not None:
             self._try_attack(cell, batch)
+
+    def _load(self, index: int) -> Any:
+        """A batch of one sample; the very first one where the run's own are loaded.
+
+        Code that the config brings along may end its process, which is only a worker then.
+        """
+        loader = self.loop.dataloader
+        if self._loaded or not loader.num_workers:
+            return loader.collate_fn([loader.dataset[index]])
+        self._loaded = True
+        return next(iter(DataLoader(
+            loader.dataset, sampler=[index], num_workers=1, collate_fn=loader.collate_fn,
+            worker_init_fn=loader.worker_init_fn,
+            multiprocessing_context=loader.multiprocessing_context)))
 
     def _check_sample(self, cell: Cell, batch: Any) -> None:
         inputs = batch.get('inputs') if isinstance(batch, dict) else None

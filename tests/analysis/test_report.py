@@ -57,6 +57,12 @@ def test_gathers_everything(work_dirs, tmp_path):
     assert 'Incomplete' not in html
 
 
+def test_what_is_left_out_is_said(work_dirs, tmp_path):
+    (work_dirs[0] / 'results.json').write_text('[1]')
+    said = write_report(work_dirs, tmp_path / 'report.html')
+    assert re.search(r'Predictions\nleft out: \S*results\.json is no results file', said)
+
+
 def test_incomplete_is_said(work_dirs, tmp_path):
     (work_dirs[0] / 'fog' / 'results.json').write_text(json.dumps(results(9., finished=2)))
     write_report(work_dirs[:1], tmp_path / 'report.html', ['first'])
@@ -81,7 +87,10 @@ def test_unusable_input(tmp_path):
     with pytest.raises(ValueError, match='2 names for 1 folders'):
         write_report([tmp_path], tmp_path / 'report.html', ['a', 'b'])
     (tmp_path / 'results.json').write_text('[1]')  # somebody else's
-    with pytest.raises(FileNotFoundError, match='there is nothing to report in'):
+    with pytest.raises(ValueError, match=r'results\.json is no results file of a benchmark'):
+        write_report([tmp_path], tmp_path / 'report.html')
+    (tmp_path / 'results.json').write_text(json.dumps(results(9., finished=0)))
+    with pytest.raises(ValueError, match=r'results\.json holds no finished cell'):
         write_report([tmp_path], tmp_path / 'report.html')
     (tmp_path / 'results.json').write_text('{')
     with pytest.raises(ValueError, match='results.json is damaged'):

@@ -167,6 +167,6 @@ def saturated():
 def test_images_without_a_gradient_are_counted(attack):
     data = classifier_batch(4)
     attack(trained_classifier(), data)
-    assert attack.unmoved == 0
+    assert attack.unmoved == [False] * 4
     attack(saturated(), data)
-    assert attack.unmoved == 4
+    assert attack.unmoved == [False] * 4 + [True] * 4

@@ -9,9 +9,10 @@ from mmengine.registry import DATASETS, HOOKS, DefaultScope
 from PIL import Image
 
 import mmrobust  # noqa: F401
-from mmrobust.datasets.images import ImageDecodeError, check_whole
-from mmrobust.datasets.pipeline import NamingCompose
+from mmrobust.datasets.images import ImageDecodeError, check_whole, load_named
+from mmrobust.datasets.pipeline import NamingCompose, name_files
 from mmrobust.datasets.validation import check_dataset, missing_data
+from mmrobust.utils.mistakes import InputError
 
 pytest.importorskip('mmseg')
 
@@ -177,6 +178,32 @@ def test_mistakes_of_the_config_do_not_look_like_damaged_files(root):
     del info['reduce_zero_label']
     with pytest.raises(KeyError, match='reduce_zero_label'):
         NamingCompose(dataset.pipeline.transforms)(info)
+
+
+def test_an_absent_codec_is_no_damage(root):
+    def load(results):
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    with pytest.raises(ImageDecodeError, match='install imagecodecs, or convert the file'):
+        load_named(load, dict(img_path=str(root / 'images/0.jpg')))
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_an_early_end_of_the_data_is_no_success(root, workers):
+    """A loop over a loader takes StopIteration for the end: there would be fewer images."""
+    from torch.utils.data import DataLoader
+
+    dataset = build(root, pipeline=[lambda results: next(iter(()))])
+    hook, loader = HOOKS.build(dict(type='CheckDataHook')), DataLoader(dataset, num_workers=workers)
+    runner = SimpleNamespace(test_loop=SimpleNamespace(dataloader=loader))
+    name_files(dataset)
+    with pytest.raises(InputError, match='function raises StopIteration'):
+        list(loader)
+    hook.after_test_iter(runner, 2)
+    with pytest.raises(ValueError, match='BaseSegDataset ended after 3 of 4 batches'):
+        hook.after_test_epoch(runner)
+    hook.after_test_iter(runner, 3)
+    hook.after_test_epoch(runner)
 
 
 def test_a_folder_with_the_name_of_an_image_is_not_passed_over(root):

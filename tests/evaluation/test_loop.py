@@ -2,19 +2,21 @@ import json
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.fileio import load
-from mmengine.registry import TASK_UTILS
+from mmengine.registry import TASK_UTILS, TRANSFORMS
 from mmengine.runner import Runner
 
 from mmrobust.datasets.corrupted_copy import write_corrupted_copies
 from mmrobust.evaluation import apply_benchmark
+from mmrobust.evaluation.loop import CorruptionTestLoop
 from mmrobust.evaluation.protocols import PROTOCOLS, Cell, Protocol
-from mmrobust.evaluation.results import Results, ResultsMismatchError
+from mmrobust.evaluation.results import UNMOVED, Results, ResultsMismatchError
 
 FEW = 'gaussian_noise,fog'
 
@@ -182,6 +184,26 @@ def test_attack_sees_model_and_batch(benchmark, monkeypatch):
     numbers, results = benchmark('blackout')
     assert numbers['mPC'] < numbers['P']
     assert results['finished'] == results['expected'] == 2
+
+
+def test_images_without_a_gradient_count_once(monkeypatch):
+    """Two processes share three images: the first one is there again, to fill the last step."""
+    loop = object.__new__(CorruptionTestLoop)
+    loop._attack = None
+    loop.dataloader = SimpleNamespace(dataset=range(3))
+    assert loop._unmoved() == {}
+    monkeypatch.setattr('mmrobust.evaluation.loop.all_gather_object',
+                        lambda own: [[True, False], [False, True]])
+    assert loop._unmoved() == {UNMOVED: 1}
+
+
+def test_code_of_the_config_may_end_a_worker_but_not_the_run(benchmark, segmenter, monkeypatch):
+    monkeypatch.setitem(TRANSFORMS.module_dict, 'Leave', lambda: lambda results: os._exit(3))
+    cfg = Config.fromfile(segmenter)
+    cfg.test_dataloader.num_workers = 1
+    cfg.test_dataloader.dataset.pipeline.insert(1, dict(type='Leave'))
+    with pytest.raises(RuntimeError, match='DataLoader worker .* exited unexpectedly'):
+        benchmark('fog', cfg=cfg, severities=1)
 
 
 def test_apply_benchmark_needs_data(segmenter):

@@ -81,7 +81,9 @@ def robustness(name: str, data_root: str = 'data', baseline: str | None = None, 
                complete: bool = True) -> Protocol:
     """All of ImageNet's test sets that are there, in one table.
 
-    ImageNet-C is made on the fly where its folder is missing; the others are left out.
+    ImageNet-C is made on the fly where its folder is missing; the others are left out. P is of
+    the config's own test; the images of ImageNet-C and -P are of 224 x 224, resized where the
+    config ends with another size (mCE is relative to AlexNet's errors, not to P).
 
     Args:
         name (str): Name of the protocol.
