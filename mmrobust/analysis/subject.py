@@ -22,6 +22,7 @@ from mmrobust.datasets.images import is_local, read_image, shown
 from mmrobust.datasets.pipeline import NamingCompose, what_it_reads
 from mmrobust.datasets.transforms.corrupt import relative_path
 from mmrobust.datasets.transforms.read_image import ReadImage
+from mmrobust.utils.mistakes import reading
 
 from .conditions import CLEAN, Condition
 
@@ -132,13 +133,14 @@ class ImageSource:
         if not loader:
             raise ValueError('the config has neither test_dataloader nor val_dataloader: the '
                              'images to look at come from there')
-        leaves = [copy.deepcopy(leaf) for leaf in leaf_configs(loader.dataset)]
-        if dataset is not None:
-            leaves = [{'pipeline': leaves[0].get('pipeline', []), **dataset}]
-        self.cfg, self._leaves = cfg, leaves
-        self.pipeline = leaves[0]['pipeline']
-        # data sets of decoded images, such as MMPretrain's CIFAR10, hold RGB; files are read as BGR
-        self.decoded = not any(what_it_reads(step) == 'img_path' for step in self.pipeline)
+        with reading(f"the test data of the config '{cfg.filename}'", 'correct test_dataloader'):
+            leaves = [copy.deepcopy(leaf) for leaf in leaf_configs(loader.dataset)]
+            if dataset is not None:
+                leaves = [{'pipeline': leaves[0].get('pipeline', []), **dataset}]
+            self.cfg, self._leaves = cfg, leaves
+            self.pipeline = leaves[0]['pipeline']
+            # data sets of decoded images, such as MMPretrain's CIFAR10, hold RGB; files are BGR
+            self.decoded = not any(what_it_reads(step) == 'img_path' for step in self.pipeline)
 
     @cached_property
     def datasets(self) -> list:

@@ -18,7 +18,7 @@ TOP_LEVEL = ('runner_type', 'crop_size', 'sync_bn', 'tta_model', 'tta_pipeline',
              'model_wrapper_cfg', 'find_unused_parameters', 'custom_imports', 'auto_scale_lr',
              'classes', 'env_cfg')
 # parts that may be left out, but are dicts
-OPTIONAL = ('default_hooks', 'randomness', 'env_cfg')
+OPTIONAL = ('default_hooks', 'randomness', 'env_cfg', 'val_cfg', 'val_dataloader', 'val_evaluator')
 # smallest whole number that makes sense
 LOADER = dict(batch_size=1, num_workers=0)
 LENGTHS = dict(max_iters=1, max_epochs=1, val_interval=1, val_begin=0)

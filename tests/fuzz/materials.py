@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from strangers import make_strangers
 from unusual import make_unusual
 
 REPO = Path(__file__).resolve().parents[2]
@@ -322,6 +323,7 @@ def make(folder: Path) -> None:
     _write_checkpoints(folder, torch.load(folder / 'small.pth', weights_only=True)['state_dict'])
     _write_results(folder)
     make_unusual(folder)
+    make_strangers(folder)
 
 
 def _write_checkpoints(folder: Path, weights: dict) -> None:
