@@ -71,8 +71,8 @@ def choose_checkpoint(cfg: Config, trust: bool = False) -> None:
     if found is None:
         return
     cfg.load_from = found.path
-    if found.skipped and _is_first():
-        print_log(f"Resuming from '{found.path}', because {'; '.join(found.skipped)}",
+    if found.reasons and _is_first():
+        print_log(f"Resuming from '{found.path}', because {'; '.join(found.reasons)}",
                   'current', logging.WARNING)
     if found.seed is not None:
         # the order of the samples is drawn before MMEngine reads the seed from the checkpoint

@@ -23,18 +23,27 @@ class Latest(NamedTuple):
         path (str): The file.
         seed (int | None): Seed of the run that wrote it.
         skipped (list[str]): One sentence for each that was to be taken and cannot be read.
+        newer_than (str | None): The one that ``last_checkpoint`` names, if it is older.
     """
     path: str
     seed: int | None
     skipped: list[str]
+    newer_than: str | None = None
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it is not the one that ``last_checkpoint`` names."""
+        return self.skipped or ([] if self.newer_than is None else [
+            f"it is newer than '{self.newer_than}', which last_checkpoint names"])
 
 
 def latest_checkpoint(folder: str | Path, trust: bool = False) -> Latest | None:
     """The newest readable checkpoint of a training.
 
     ``last_checkpoint`` names it: the file of that name in the folder, even if the folder was
-    copied and the path leads elsewhere, else the one at the path. Where that cannot be read, it
-    is the newest of the others in either folder that a training can go on from.
+    copied and the path leads elsewhere, else the one at the path. A newer one in either folder
+    that a training can go on from goes before it: a kill may have come between the checkpoint and
+    its name. Where the named one cannot be read, it is the newest of the others.
 
     Args:
         folder (str | Path): Work dir.
@@ -58,7 +67,9 @@ def latest_checkpoint(folder: str | Path, trust: bool = False) -> Latest | None:
             continue
         if path == named or is_resumable(checkpoint):
             meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
-            return Latest(str(path), (meta or {}).get('seed'), skipped)
+            older = path != named and not skipped and named is not None and named.exists()
+            return Latest(str(path), (meta or {}).get('seed'), skipped,
+                          str(named) if older else None)
     if skipped:
         raise ValueError(f"no checkpoint in '{folder}' can be read: {'; '.join(skipped)}. Remove "
                          'them to start from the beginning')
@@ -84,14 +95,19 @@ def _named(folder: Path) -> Path | None:
 
 
 def _candidates(folder: Path, named: Path | None) -> Iterator[Path]:
-    """The named file if it is there, then the others, the newest first."""
-    if named is not None and named.exists():
-        yield named
+    """The named file if it is there, after those that are newer; then the others, newest first."""
     folders = {folder, named.parent if named is not None and named.parent.is_dir() else folder}
     others = [path for each in folders for path in each.glob('*.pth')
               if path != named and not path.name.startswith('best_')
               and not is_temporary(path.name)]
-    yield from sorted(others, key=_age, reverse=True)
+    others.sort(key=_age, reverse=True)
+    if named is not None and named.exists():
+        age = _age(named)
+        newer = [] if named.is_dir() or not age[0] else [p for p in others if _age(p) > age]
+        yield from newer
+        yield named
+        others = others[len(newer):]
+    yield from others
 
 
 def _age(path: Path) -> tuple:
@@ -116,8 +132,8 @@ def find_checkpoint(path: str) -> str:
     if Path(path).is_dir():
         latest = latest_checkpoint(path)
         found = latest and latest.path
-        for problem in latest.skipped if latest else ():
-            print_log(f"Taking '{found}', because {problem}", 'current', logging.WARNING)
+        for reason in latest.reasons if latest else ():
+            print_log(f"Taking '{found}', because {reason}", 'current', logging.WARNING)
     if found is None or is_absent(found):
         raise FileNotFoundError(f"there is no checkpoint at '{path}': name a .pth file, or the "
                                 'work dir of a training')

@@ -112,6 +112,8 @@ class SafeCheckpointHook(CheckpointHook):
         folder = self.out_dir or runner.work_dir
         if '://' not in str(folder) and not self.backend_args and not self.file_client_args:
             self.backend_args = dict(backend=ATOMIC)
+        if runner.iter:
+            self._name_resumed(runner)  # before the outdated ones go, one of which may be named
         super().before_train(runner)
         self.file_backend = _RemoveLater(self.file_backend)
         if self.backend_args == dict(backend=ATOMIC):
@@ -145,6 +147,13 @@ class SafeCheckpointHook(CheckpointHook):
         for name, parameter in _model(runner).named_parameters():
             if name in state.get('gradients', {}):
                 parameter.grad = state['gradients'][name].to(parameter)
+
+    @master_only
+    def _name_resumed(self, runner: Runner) -> None:
+        """Let ``last_checkpoint`` name what the run goes on from: a kill may have come between."""
+        pointer, path = Path(runner.work_dir, 'last_checkpoint'), str(runner._load_from or '')
+        if Path(path).is_file() and pointer.is_file() and pointer.read_bytes() != path.encode():
+            write_text_atomically(pointer, path)
 
     # saving
 

@@ -59,6 +59,7 @@ def test_a_kill_at_any_rename(tmp_path, monkeypatch, call):
     train(tiny_config(tmp_path / 'straight'))
     assert_same_end(tmp_path / 'cut', tmp_path / 'straight')
     assert names(tmp_path / 'cut') == names(tmp_path / 'straight')
+    assert Path((tmp_path / 'cut/last_checkpoint').read_text()).exists()
 
 
 def test_nothing_is_written_twice_or_in_place(tmp_path, monkeypatch):
@@ -133,6 +134,14 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys, damage):
     assert 'iter_15.pth' in capsys.readouterr().out
     train(tiny_config(tmp_path / 'straight'))
     assert_same_end(folder, tmp_path / 'straight')
+
+
+def test_a_newer_checkpoint_than_the_named_one(tmp_path, capsys):
+    folder = several(tmp_path / 'run')
+    (folder / 'last_checkpoint').write_text(str(folder / 'iter_8.pth'))
+    train(tiny_config(folder, length=20, resume=True))
+    said = capsys.readouterr().out
+    assert "iter_15.pth', because it is newer than" in said and 'iter_8.pth' in said
 
 
 def test_all_checkpoints_damaged(tmp_path):

@@ -21,20 +21,28 @@ MARK = 'MMROBUST_TORTURE'  # a variable of all processes of a run, however they 
 def family(pid: int) -> Iterator[int]:
     """A process and all that it started, as far as they are not orphaned."""
     yield pid
-    for path in Path(f'/proc/{pid}/task').glob('*/children'):
-        with suppress(OSError):
-            for child in path.read_text().split():
-                yield from family(int(child))
+    for text in _of_threads(pid, 'children'):
+        for child in text.split():
+            yield from family(int(child))
 
 
 def cpu_seconds(pid: int) -> float:
     """What the processor did for a process and its descendants that live."""
     total = 0
     for member in family(pid):
-        for path in Path(f'/proc/{member}/task').glob('*/schedstat'):
-            with suppress(OSError):
-                total += int(path.read_text().split()[0])
+        total += sum(int(text.split()[0]) for text in _of_threads(member, 'schedstat'))
     return total / 1e9
+
+
+def _of_threads(pid: int, name: str) -> Iterator[str]:
+    """A file of each thread of a process; whatever ends meanwhile is left out."""
+    try:
+        threads = os.listdir(f'/proc/{pid}/task')
+    except OSError:
+        return
+    for thread in threads:
+        with suppress(OSError):
+            yield Path(f'/proc/{pid}/task/{thread}/{name}').read_text()
 
 
 def end_marked(mark: str) -> None:
