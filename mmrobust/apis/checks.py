@@ -119,6 +119,11 @@ def check_values(cfg: Config, phases: Sequence[str]) -> None:
                                  f'it to False where num_workers=0')
         if isinstance(loop, dict):
             _check_whole(loop, f'{phase}_cfg', LENGTHS)
+        metrics = cfg.get(f'{phase}_evaluator')
+        for metric in metrics if isinstance(metrics, (list, tuple)) else [metrics]:
+            topk = metric.get('topk') if isinstance(metric, dict) else None
+            for count in topk if isinstance(topk, (list, tuple)) else [topk]:
+                _check_whole(dict(topk=count), f'{phase}_evaluator', dict(topk=1))
     if 'train' in phases:
         _check_optimizer(cfg)
 

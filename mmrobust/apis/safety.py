@@ -56,6 +56,7 @@ def choose_checkpoint(cfg: Config, trust: bool = False) -> None:
     """Name the checkpoint that a resumed training goes on from, and take over its seed.
 
     Raises:
+        FileNotFoundError: If another folder than the work dir is named, and has none.
         ValueError: If there are checkpoints, and none can be read.
     """
     if not cfg.get('resume'):
@@ -65,6 +66,10 @@ def choose_checkpoint(cfg: Config, trust: bool = False) -> None:
         folder = None
     found = latest_checkpoint(folder, trust) if folder else None
     if folder and found is None:
+        if cfg.get('load_from') and os.path.realpath(folder) != os.path.realpath(cfg.work_dir):
+            raise FileNotFoundError(f"--resume: there is no checkpoint in the folder '{folder}': "
+                                    'name one of a training, or leave the name out to go on in '
+                                    'the work dir')
         print_log(f"There is no checkpoint in '{folder}' yet: the training begins.", 'current')
         cfg.resume, cfg.load_from = False, None
         return

@@ -145,6 +145,9 @@ def find_images(source: str, target: str | None = None) -> list[str]:
             if not os.path.exists(path):
                 raise FileNotFoundError(f'{shown(path)} is a link to a file that is not there: '
                                         'correct or remove it.')
+            if not os.path.isfile(path):
+                raise ValueError(f'{shown(path)} is a pipe, a socket or a device with the name of '
+                                 'an image: remove or rename it.')
             images.append(Path(os.path.relpath(path, source)).as_posix())
     if not images:
         raise FileNotFoundError(f'The folder {shown(source)} holds no image '

@@ -2,6 +2,7 @@
 import io
 import os
 import re
+import stat
 import zlib
 from collections.abc import Callable
 from functools import lru_cache
@@ -58,6 +59,8 @@ def check_whole(path: str, kind: str = 'image') -> None:
     """
     try:
         state = os.stat(path)
+        if not (stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode)):
+            raise OSError(0, 'it is a pipe, a socket or a device')  # reading might never end
         problem = _problem(path, state.st_size, state.st_mtime_ns)
     except FileNotFoundError:
         raise FileNotFoundError(

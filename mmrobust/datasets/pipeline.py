@@ -48,6 +48,11 @@ class NamingCompose(Compose):
             except StopIteration as error:  # a loop over the data would take it for their end
                 raise InputError(f'{type(step).__name__} raises StopIteration, which ends loops: '
                                  'correct that transform') from error
+            except (Exception, KeyboardInterrupt, SystemExit, GeneratorExit):
+                raise
+            except BaseException as error:  # a worker would print its traceback, and die
+                raise InputError(f'{type(step).__name__} raises {type(error).__name__}: {error}: '
+                                 'correct that transform') from error
             if data is None:
                 return None
         return data

@@ -116,6 +116,23 @@ def _decoded_sizes(leaf: Any, info: dict) -> list[tuple[int, int] | None]:
     return sizes
 
 
+def check_ends(loader: DataLoader, index: int) -> None:
+    """Make sure that a pass over a loader ends.
+
+    Args:
+        loader (DataLoader): The loader.
+        index (int): Number of the batch that came, from 0.
+
+    Raises:
+        ValueError: If there should be no more.
+    """
+    if type(loader.batch_sampler) is BatchSampler and index >= len(loader):
+        sampler = type(loader.sampler).__name__
+        raise ValueError(
+            f'{sampler} goes on after all {len(loader)} batches of {type(loader.dataset).__name__},'
+            ' so that it would never end: take the sampler DefaultSampler')
+
+
 def check_complete(loader: DataLoader, count: int) -> None:
     """Make sure that a pass over a loader gave all its batches.
 
@@ -137,7 +154,7 @@ class CheckDataHook(Hook):
     """Checks the data sets of a run before any work, and lets them name files that fail later.
 
     See :func:`check_dataset`. And a test or validation whose data end too early has no metrics,
-    see :func:`check_complete`.
+    see :func:`check_complete`; one whose data never end is stopped, see :func:`check_ends`.
 
     Args:
         limit (int, optional): At most so many samples of each; None checks all.
@@ -159,10 +176,12 @@ class CheckDataHook(Hook):
 
     def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
                         outputs: Any = None) -> None:
+        check_ends(runner.test_loop.dataloader, batch_idx)
         self._count = batch_idx + 1
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
                        outputs: Any = None) -> None:
+        check_ends(runner.val_loop.dataloader, batch_idx)
         self._count = batch_idx + 1
 
     def after_test_epoch(self, runner: Any, metrics: Any = None) -> None:

@@ -91,10 +91,10 @@ class CorruptionTestLoop(TestLoop):
         self._model_name = model_name
         self._metric = metric
         self._given = dataloader, evaluator
-        self._pictures = None
-        if show_dir is not None:
-            self._pictures = PredictionPictures(show_dir, show_interval)
-            runner.register_hook(self._pictures)
+        pictures = PredictionPictures(show_dir or '', show_interval)  # which looks at the interval
+        self._pictures = pictures if show_dir else None
+        if show_dir:
+            runner.register_hook(pictures)
         self._predictions = predictions
         self._attack = None
         self._attacks = {cell.key: TASK_UTILS.build(cell.attack)

@@ -1,7 +1,10 @@
 """Options of the command line that are more than one word."""
 import argparse
 import ast
+import re
 from typing import Any
+
+INNER_BLANK, KEPT = re.compile(r'(?<=[^,\[\]()]) (?=[^,\[\]()])'), '\0'
 
 
 class Overrides(argparse.Action):
@@ -38,9 +41,17 @@ def parse_value(text: str) -> Any:
         return _evaluate(ast.parse(text.strip(), mode='eval').body)
     from mmengine.config import DictAction  # help is there without MMEngine
 
-    value = DictAction._parse_iterable(text)
+    # it drops all blanks: '/my data' would be another folder, and '1 2' the number 12
+    value = DictAction._parse_iterable(INNER_BLANK.sub(KEPT, text.strip()))
+    value = _restored(value)
     _refuse_calls(value)
     return value
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_restored, value))
+    return value.replace(KEPT, ' ') if isinstance(value, str) else value
 
 
 def _evaluate(node: ast.AST) -> Any:

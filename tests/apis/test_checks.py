@@ -40,6 +40,7 @@ def test_a_good_config_passes():
     ('train_cfg.max_iters', -5, 'train_cfg.max_iters=-5'),
     ('train_cfg.val_interval', 0, 'train_cfg.val_interval=0'),
     ('model.head.tau', float('nan'), 'model.head.tau=nan is not a number'),
+    ('train_evaluator', dict(topk=(1, 0)), 'train_evaluator.topk=0'),
     ('optim_wrapper.optimizer.lr', 'abc', "optimizer.lr='abc': it must be a number"),
     ('optim_wrapper.optimizer.lr', float('inf'), 'optimizer.lr=inf'),
     ('optim_wrapper.optimizer.lr', -1, 'optimizer.lr=-1'),

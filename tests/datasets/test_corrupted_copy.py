@@ -161,6 +161,10 @@ def test_links_are_followed_and_loops_end(source, tmp_path):
     (source / 'c.png').unlink()
     with pytest.raises(FileNotFoundError, match='d.png. is a link to a file that is not there'):
         made(source, tmp_path / 'target')
+    (source / 'd.png').unlink()
+    os.mkfifo(source / 'd.png')
+    with pytest.raises(ValueError, match='d.png. is a pipe'):
+        made(source, tmp_path / 'target')
 
 
 def test_source_and_target_lie_apart(source, tmp_path):

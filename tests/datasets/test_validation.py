@@ -1,4 +1,5 @@
 """Checks of a data set's files before work starts."""
+import os
 import re
 from types import SimpleNamespace
 
@@ -204,6 +205,33 @@ def test_an_early_end_of_the_data_is_no_success(root, workers):
         hook.after_test_epoch(runner)
     hook.after_test_iter(runner, 3)
     hook.after_test_epoch(runner)
+
+
+def test_a_pass_over_data_that_never_end_is_stopped(root):
+    from mmengine.dataset import InfiniteSampler
+    from torch.utils.data import DataLoader
+
+    dataset = build(root)
+    loader = DataLoader(dataset, batch_size=3, sampler=InfiniteSampler(dataset))
+    runner = SimpleNamespace(test_loop=SimpleNamespace(dataloader=loader))
+    hook = HOOKS.build(dict(type='CheckDataHook'))
+    hook.after_test_iter(runner, 1)
+    with pytest.raises(ValueError, match='InfiniteSampler goes on after all 2 batches of BaseSegD'):
+        hook.after_test_iter(runner, 2)
+
+
+def test_what_is_no_error_at_all_names_the_transform(root):
+    def odd(results):
+        raise BaseException('odd')
+
+    with pytest.raises(InputError, match='function raises BaseException: odd: correct'):
+        NamingCompose([odd])({})
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / 'a.png')
+    with pytest.raises(ImageDecodeError, match='it is a pipe, a socket or a device'):
+        check_whole(str(tmp_path / 'a.png'))
 
 
 def test_a_folder_with_the_name_of_an_image_is_not_passed_over(root):

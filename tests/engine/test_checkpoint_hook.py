@@ -144,6 +144,13 @@ def test_a_newer_checkpoint_than_the_named_one(tmp_path, capsys):
     assert "iter_15.pth', because it is newer than" in said and 'iter_8.pth' in said
 
 
+def test_a_folder_without_checkpoints(tmp_path):
+    cfg = tiny_config(tmp_path / 'work', resume=True)
+    cfg.load_from = str(tmp_path)
+    with pytest.raises(FileNotFoundError, match='--resume: there is no checkpoint in the folder'):
+        train(cfg)
+
+
 def test_all_checkpoints_damaged(tmp_path):
     train(tiny_config(tmp_path, length=4))
     (tmp_path / 'iter_4.pth').write_bytes(b'x')

@@ -351,10 +351,10 @@ def _write_checkpoints(folder: Path, weights: dict) -> None:
     (folder / 'bad_text.pth').write_text('<html>404</html>')
     (folder / 'bad_cut.safetensors').write_bytes(b'\x10\0\0\0\0\0\0\0{"a"')
     (folder / 'bad_code.pth').write_bytes(pickle.dumps(Path))
-    (folder / 'dangling').mkdir()
-    (folder / 'dangling' / 'last_checkpoint').write_text('nowhere.pth')
-    (folder / 'blank').mkdir()
-    (folder / 'blank' / 'last_checkpoint').write_text('')
+    for name, named in dict(dangling='nowhere.pth', blank='').items():
+        for copy in (name, f'{name}_work'):
+            (folder / copy).mkdir()
+            (folder / copy / 'last_checkpoint').write_text(named)
 
 
 def _write_results(folder: Path) -> None:

@@ -142,7 +142,7 @@ def stranger_cases(rng) -> Iterator[Case]:
             yield Case('benchmark option', TEST, (*model, '--work-dir', 'w', '--benchmark',
                                                   benchmark, *some, '--benchmark-options', option),
                        None if option in ('seed=None', 'radius=8', 'choice=foo', 'family=cifar',
-                                          'data_root=5', 'show_interval=x') else True)
+                                          'data_root=5', 'step_size=None') else True)
     for name in BENCHMARKS:
         yield Case('benchmark name', TEST, (*PLAIN, '--work-dir', 'w', '--benchmark', name),
                    None if name in ('fog,fog', 'fog\n', 'fog,') else True)

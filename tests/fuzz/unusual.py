@@ -141,8 +141,8 @@ def _write_weights(folder: Path) -> None:
 RIGHT_WEIGHTS = ('ddp', 'compiled', 'under_model', 'half', 'legacy', 'linked')
 WRONG_WEIGHTS = ('complex', 'arrays', 'shapes', 'meta', 'object', 'npz', 'npy', 'pickle', 'tar',
                  'gzip', 'zip', 'pointer', 'zeros')
-RIGHT_IMAGES = ('linked', 'up', 'capitals', 'hidden', 'bytes', 'lines', 'twice')
-WRONG_IMAGES = ('nowhere', 'pipe', 'same_name', 'deep', 'small', 'folder', 'animation')
+RIGHT_IMAGES = ('linked', 'capitals', 'hidden', 'bytes', 'lines', 'twice', 'deep')
+WRONG_IMAGES = ('nowhere', 'pipe', 'same_name', 'up', 'small', 'folder', 'animation')
 
 
 def _write_images(root: Path, source: Path) -> None:

@@ -17,6 +17,8 @@ def parse(*texts):
     ('a=(1,2)', (1, 2)), ('a=1,x', [1, 'x']), ('a=b=c', 'b=c'),
     ("a=[dict(type='X', n=[1, dict(m=-2)])]", [dict(type='X', n=[1, dict(m=-2)])]),
     ("a={'b': (1, None)}", dict(b=(1, None))),
+    ('a=/my data/of  years', '/my data/of  years'), ('a=1 2', '1 2'), ('a= 5 ', 5),
+    ('a=[my data, 2]', ['my data', 2]), ("a=('x y', (1, 'a b'))", ('x y', (1, 'a b'))),
 ])
 def test_values(text, value):
     assert parse(text) == dict(a=value)

@@ -152,4 +152,5 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
     """The error for a misspelt name: the nearest ones first, then all."""
     near = get_close_matches(name, known := list(known), n=2)
     hint = f'did you mean {" or ".join(near)}? ' if near else ''
-    return ValueError(f'unknown {kind} {name!r}: {hint}known are {", ".join(known)}.')
+    said = name if len(name) <= 60 else f'{name[:57]}...'
+    return ValueError(f'unknown {kind} {said!r}: {hint}known are {", ".join(known)}.')
