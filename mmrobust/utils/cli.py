@@ -44,6 +44,7 @@ def run(main: Callable[[], None]) -> int:
         main()
         _flush()
     except Stopped as stop:
+        _leave_processes()
         return stop.status
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
@@ -60,7 +61,19 @@ def run(main: Callable[[], None]) -> int:
             if isinstance(error, BrokenPipeError):
                 return UNREAD
         return _end(error, debug)
+    _leave_processes()
     return FINE
+
+
+def _leave_processes() -> None:
+    """End what the processes of a run have in common, where all of them come to their ends.
+
+    Its threads would wait for an interpreter that is gone, and now and then abort the process:
+    finished work with the exit status of a crash. One that fails alone must not wait for others.
+    """
+    distributed = sys.modules.get('torch.distributed')
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _end(error: BaseException, debug: bool) -> int:

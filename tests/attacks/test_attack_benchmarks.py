@@ -28,6 +28,7 @@ cfg.launcher = 'pytorch'
 cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)
 apply_benchmark(cfg, 'pgd', radii=[8, 32], out_dir=sys.argv[2])
 Runner.from_cfg(cfg).test()
+torch.distributed.destroy_process_group()  # its threads may abort an interpreter that ends
 '''
 
 
