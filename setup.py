@@ -88,7 +88,9 @@ setup(
         ],
         'frost': ['imagecorruptions-imaug'],
         'completion': ['shtab'],
-        'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'tensorboard', 'shtab'],
+        'export': ['onnx', 'onnxscript', 'onnxruntime'],
+        'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'tensorboard', 'shtab', 'onnx',
+                'onnxscript', 'onnxruntime'],
     },
     classifiers=[
         'License :: OSI Approved :: Apache Software License',

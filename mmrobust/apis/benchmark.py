@@ -144,6 +144,9 @@ def use_exported(cfg: Config, file: str) -> None:
                     decode_head=dict(type='LogitsHead', num_classes=head['num_classes'],
                                      ignore_index=head.get('ignore_index', 255)))
     else:
+        if 'MultiLabel' in str(head.get('type')) or 'CSRA' in str(head.get('type')):
+            raise ValueError(f"'{file}' can take the place of a classifier that tells one class "
+                             f"per image: {head['type']} finds several")
         own |= dict(type='mmpretrain.ImageClassifier', head=CLASSIFIER_HEAD)
     cfg.model = ConfigDict(own)
     cfg.load_from = None

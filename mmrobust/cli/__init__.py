@@ -17,6 +17,7 @@ COMMANDS = {
     'train': 'train',
     'test': 'test',
     'benchmark': 'benchmark',
+    'export': 'export',
     'compare': 'compare',
     'report': 'report',
     'maps': 'attention_maps',

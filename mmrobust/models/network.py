@@ -4,6 +4,7 @@ A plain ``torch.nn.Module`` or an exported file takes the place of the backbone;
 its logits on. So prediction, metrics and benchmarks are the host libraries' own and ours.
 """
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from mmrobust.utils.mistakes import reading
 
+FACTS = 'mmrobust'  # the entry of a file's metadata that says what it takes
 # suffix of an exported file -> what it holds
 EXPORTED = {'.onnx': 'ONNX', '.torchscript': 'TorchScript', '.pt2': 'torch.export'}
 
@@ -166,7 +168,11 @@ def _open_onnx(path: Path) -> tuple[Callable, list]:
 
 
 def _open_torchscript(path: Path) -> tuple[Callable, list]:
-    return torch.jit.load(str(path), 'cpu').eval().__call__, [None] * 4
+    facts = {FACTS: ''}
+    network = torch.jit.load(str(path), 'cpu', _extra_files=facts).eval()
+    # files of others say nothing
+    sizes = json.loads(facts[FACTS])['sizes'] if facts[FACTS] else [None] * 4
+    return network.__call__, sizes
 
 
 def _open_program(path: Path) -> tuple[Callable, list]:

@@ -12,9 +12,15 @@ try:
 except ImportError:
     from torch._dynamo.external_utils import is_compiling
 
-__all__ = ['autocast_dtype', 'interpreted', 'is_compiling', 'statistics_dtype', 'triton_module']
+__all__ = ['autocast_dtype', 'interpreted', 'is_compiling', 'is_recorded', 'statistics_dtype',
+           'triton_module']
 
 OLDEST_TRITON = (3, 1)  # of torch 2.5; earlier ones lack `input_precision` and a full interpreter
+
+
+def is_recorded() -> bool:
+    """Whether operations are being written down, by a compiler or an exporter: plain ones then."""
+    return is_compiling() or torch.jit.is_tracing()
 
 
 def autocast_dtype(device: str) -> torch.dtype | None:

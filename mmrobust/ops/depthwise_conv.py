@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backend import autocast_dtype, is_compiling
+from .backend import autocast_dtype, is_recorded
 
 WIDTH = 3  # columns of the kernel up to which oneDNN has a depthwise weight gradient
 
@@ -48,7 +48,7 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns:
         Map (B, C, H, W).
     """
-    if x.device.type != 'cpu' or is_compiling() or torch.jit.is_tracing():
+    if x.device.type != 'cpu' or is_recorded():
         return _conv(x, weight, bias)
     tensors = x, weight, bias
     if (dtype := autocast_dtype('cpu')) is not None:

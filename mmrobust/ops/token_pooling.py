@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backend import is_compiling, statistics_dtype, triton_module
+from .backend import is_recorded, statistics_dtype, triton_module
 
 GROUP_ENTRIES = 2**20  # images are pooled in groups of about this size, to stay in the cache
 
@@ -46,14 +46,14 @@ def token_aware_avg_pool(x: Tensor, weights: Tensor) -> Tensor:
         raise ValueError('x must be (B, C, H, W) and weights (B, K, H, W) with K >= 1, got '
                          f'{tuple(x.shape)} and {tuple(weights.shape)}')
     weights = weights.to(x.dtype)
-    if is_compiling():
-        return _compiled(x, weights)
+    if is_recorded():
+        return _plain(x, weights)
     with torch.cuda.device_of(x):
         return _TokenAwareAvgPool.apply(x, weights)
 
 
-def _compiled(x: Tensor, weights: Tensor) -> Tensor:
-    """Plain tensor code, which the compiler fuses by itself."""
+def _plain(x: Tensor, weights: Tensor) -> Tensor:
+    """Plain tensor code, which a compiler fuses by itself and every exporter knows."""
     out = weights[:, :1] * x
     for k in range(1, weights.shape[1]):
         padded = F.pad(x, (k, k, k, k))

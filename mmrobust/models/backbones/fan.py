@@ -586,7 +586,7 @@ class FAN(BaseModule):
                     x = block.forward_patches(x)
                 maps.append(to_map(x, hw))
             return tuple(maps)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         for block in self.cls_attn_blocks:
             x = block(x)
         return (self.norm(x[:, 0]),)
