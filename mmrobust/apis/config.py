@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.config import utils as config_utils
 from mmengine.registry import init_default_scope
 
-from mmrobust.datasets.validation import missing_data
+from mmrobust.datasets.completeness import missing_data
 from mmrobust.utils.files import is_absent
 from mmrobust.utils.hosts import check_environment, require
 from mmrobust.utils.mistakes import reading

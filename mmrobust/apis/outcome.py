@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmrobust.evaluation.plots import plot_results
-from mmrobust.evaluation.report import headline, results_table
+from mmrobust.evaluation.tables import headline, results_table
 from mmrobust.utils.results_file import load_results
 
 if TYPE_CHECKING:

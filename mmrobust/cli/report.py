@@ -16,6 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from mmrobust.analysis.report import write_report
+    from mmrobust.analysis.html_report import write_report
 
     print(write_report(args.work_dirs, args.out, args.names, args.pictures, args.title))

@@ -10,7 +10,7 @@ from mmengine.dist import get_rank
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import DataLoader, Sampler
 
-from mmrobust.datasets.validation import check_complete
+from mmrobust.datasets.completeness import check_complete
 
 from .random_state import seeded, undisturbed
 

@@ -12,7 +12,7 @@ from mmrobust.utils.results_file import PART, load_results, other_conditions
 
 from .draws import draw_rows
 from .plots import plot_comparison
-from .report import TOTALS, comparison_table
+from .tables import TOTALS, comparison_table
 
 
 def load_models(paths: Sequence[str | Path], names: Sequence[str] | None = None) -> list[dict]:

@@ -14,8 +14,8 @@ from mmengine.registry import DATASETS, LOOPS, TASK_UTILS
 from mmengine.runner import Runner, TestLoop
 from torch.utils.data import DataLoader
 
+from mmrobust.datasets.completeness import missing_data
 from mmrobust.datasets.labels import check_batch
-from mmrobust.datasets.validation import missing_data
 from mmrobust.utils.files import write_table
 from mmrobust.utils.lock import locked
 
@@ -27,8 +27,8 @@ from .plots import plot_results
 from .preflight import Preflight
 from .progress import Progress, quiet_console
 from .protocols import Cell, get_protocol
-from .report import number, results_table
 from .results import UNMOVED, Results, write_csv
+from .tables import number, results_table
 
 FEW_DATASETS = 4
 DEFAULT_SAMPLER = dict(type='DefaultSampler', shuffle=False)

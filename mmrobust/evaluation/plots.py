@@ -13,7 +13,7 @@ from mmrobust.utils.figures import COLOURS, GREY, MARKERS, SIZES, new_figure, sa
 
 from .draws import values_of_draws
 from .protocols import CLEAN
-from .report import headline, layout, value_label
+from .tables import headline, layout, value_label
 
 
 def _readable(name: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from mmengine.registry import DATASETS
 
 from mmrobust.datasets.acdc import CONDITIONS
-from mmrobust.evaluation.acdc_metric import ACDCMetric
+from mmrobust.evaluation.metrics.acdc_metric import ACDCMetric
 
 RECORDING = 'GOPR0475'
 

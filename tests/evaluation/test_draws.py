@@ -11,8 +11,8 @@ from mmrobust.evaluation import get_protocol
 from mmrobust.evaluation.comparison import compare
 from mmrobust.evaluation.plots import figure_of_draws, plot_results
 from mmrobust.evaluation.protocols import Cell, Protocol
-from mmrobust.evaluation.report import headline, results_table
 from mmrobust.evaluation.results import Results
+from mmrobust.evaluation.tables import headline, results_table
 
 METRIC = 'accuracy/top1'
 CLEAN_VALUE, CHOSEN = 90., 40.

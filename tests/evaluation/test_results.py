@@ -11,7 +11,6 @@ from mmrobust.evaluation import get_protocol
 from mmrobust.evaluation.comparison import compare
 from mmrobust.evaluation.fingerprint import describe, digest, state_digest
 from mmrobust.evaluation.plots import plot_results
-from mmrobust.evaluation.report import results_table
 from mmrobust.evaluation.results import (
     Results,
     ResultsMismatchError,
@@ -19,6 +18,7 @@ from mmrobust.evaluation.results import (
     plain_metrics,
     write_csv,
 )
+from mmrobust.evaluation.tables import results_table
 from mmrobust.utils.files import write_atomically
 from mmrobust.utils.results_file import load_results, seal
 

@@ -8,7 +8,7 @@ from parity_tools import arrays, meta, to_ours
 
 from mmrobust.engine.adversarial_optim_wrapper import AdversarialOptimWrapperConstructor
 from mmrobust.models.alignment import PatchCorruptionModel
-from mmrobust.models.alignment.patch_corruption import LossScale
+from mmrobust.models.alignment.corruption_models import LossScale
 
 PREPROCESSOR = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], num_classes=7)
 STEPS = ['afat_step_fan_lnb', 'afat_step_rvt', 'afat_step_rvt_patchreason']

@@ -3,7 +3,7 @@
 Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
 Perturbations", ICLR 2019, section 4.1.
 """
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 # AlexNet's top-1 error, mean over the five severities; there is none for the four extra types
 ALEXNET_ERROR = {
@@ -33,20 +33,3 @@ def corruption_error(corruption: str, errors: Sequence[float]) -> float:
         raise ValueError(f'the corruption error of {corruption} needs the errors at all '
                          f'{NUM_SEVERITIES} severities, got {len(errors)}.')
     return sum(errors) / NUM_SEVERITIES / ALEXNET_ERROR[corruption]
-
-
-def mean_corruption_error(errors: Mapping[str, Sequence[float]]) -> float:
-    """Mean corruption error (mCE) over the fifteen types, in percent.
-
-    Args:
-        errors (Mapping[str, Sequence[float]]): Type -> top-1 errors in percent at severities 1
-            to 5. Types beyond the fifteen do not count.
-
-    Raises:
-        ValueError: If a type or a severity is missing.
-    """
-    missing = [name for name in ALEXNET_ERROR if name not in errors]
-    if missing:
-        raise ValueError(f'the mean corruption error needs all {len(ALEXNET_ERROR)} types, '
-                         f'{", ".join(missing)} are missing.')
-    return sum(corruption_error(c, errors[c]) for c in ALEXNET_ERROR) / len(ALEXNET_ERROR)

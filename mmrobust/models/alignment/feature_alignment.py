@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from mmrobust.models.image_range import image_range
 
+from .corruption_models import LossScale
 from .drop_path import match_drop_paths
 from .joint_pass import JointPass, allow_second_backward, couples_images
-from .patch_corruption import LossScale
 
 OBJECTIVES = ('alignment', 'total', 'cross_entropy')
 

@@ -8,7 +8,7 @@ import torch._functorch.config as functorch_config
 from mmengine.utils import apply_to
 from torch import Tensor, nn
 
-from .patch_corruption import LossScale
+from .corruption_models import LossScale
 
 
 class _ReverseGradient(torch.autograd.Function):

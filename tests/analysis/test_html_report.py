@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from mmrobust.analysis.html_report import write_report
 from mmrobust.analysis.page import figure, page, table
-from mmrobust.analysis.report import write_report
 from mmrobust.utils.figures import new_figure, save_figure
 from mmrobust.utils.files import write_table
 from mmrobust.utils.results_file import seal

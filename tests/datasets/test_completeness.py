@@ -10,9 +10,9 @@ from mmengine.registry import DATASETS, HOOKS, DefaultScope
 from PIL import Image
 
 import mmrobust  # noqa: F401
+from mmrobust.datasets.completeness import check_dataset, missing_data
 from mmrobust.datasets.images import ImageDecodeError, check_whole, load_named
 from mmrobust.datasets.pipeline import NamingCompose, name_files
-from mmrobust.datasets.validation import check_dataset, missing_data
 from mmrobust.utils.mistakes import InputError
 
 pytest.importorskip('mmseg')

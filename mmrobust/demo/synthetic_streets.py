@@ -13,7 +13,7 @@ from mmengine.registry import DATASETS
 
 from mmrobust.utils.hosts import require
 
-from .streets import SPLITS, draw_scene
+from .scene import SPLITS, draw_scene
 
 require('mmseg')
 from mmseg.datasets import BaseSegDataset, CityscapesDataset

@@ -45,7 +45,7 @@ def _read(path):
 
 
 def test_the_same_in_any_process_and_order():
-    import mmrobust.datasets.synthetic_streets as module
+    import mmrobust.demo.synthetic_streets as module
     paths = [f'synthetic_streets://128x64/seed3/train/image/{i:06d}.png' for i in (5, 0, 9)]
     here = [get(path) for path in paths]
     module._files.cache_clear()

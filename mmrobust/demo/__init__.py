@@ -1,0 +1,1 @@
+"""Drawn street scenes with exact Cityscapes labels, for the demo; nothing else stands on them."""
