@@ -110,9 +110,12 @@ class Campaign:
         else:
             raise RuntimeError(f'{name}: never in time')
         for _ in range(60):  # what ends with its launcher may still hold the folder for a moment
+            path = self.root / f'{folder.name}.log'
+            said = path.stat().st_size
             statuses = self.start(kind, folder).wait()
-            log = (self.root / f'{folder.name}.log').read_text()
-            if not any(statuses) or 'is in use by' not in ''.join(log.splitlines()[-1:]):
+            log = path.read_text()
+            # each process of a run writes, the one that is refused not always last
+            if not any(statuses) or 'is in use by' not in log[said:]:
                 break
             time.sleep(1)
         if any(statuses):
