@@ -134,11 +134,13 @@ def taps(x: np.ndarray, weights: np.ndarray, rows: np.ndarray, columns: np.ndarr
     """
     plane = np.ascontiguousarray(x).reshape(len(x), -1)
     channels = plane.shape[1] // x.shape[1]
-    offsets = rows * plane.shape[1] + columns * channels
-    missing = (0, -len(offsets) % 4)
+    count = len(weights)
+    # filled up with copies of no weight
+    offsets, shares = np.zeros(-(-count // 4) * 4, int), np.zeros(-(-count // 4) * 4, x.dtype)
+    offsets[:count], shares[:count] = rows * plane.shape[1] + columns * channels, weights
     height, width = len(x) - rows.max(), x.shape[1] - columns.max()
     total = np.empty((height, width * channels), x.dtype)
-    sum_taps(plane, np.pad(offsets, missing), np.pad(weights, missing).astype(x.dtype), total)
+    sum_taps(plane, offsets, shares, total)
     return total.reshape(height, width, *x.shape[2:])
 
 
@@ -153,12 +155,18 @@ def motion_kernel(radius: int, sigma: float, angle: float, shape: tuple[int, ...
         shape (tuple[int, ...]): Of the image: the trail stops where it would leave it.
     """
     steps = np.arange(2 * radius + 1)
-    weights = exp(-steps ** 2 / (2 * sigma ** 2)) / (math.sqrt(2 * math.pi) * sigma)
-    weights /= weights.sum()
+    weights = _trail(radius, sigma)
     rows = np.ceil(steps * math.sin(math.radians(angle)) - .5).astype(int)
     columns = np.ceil(steps * math.cos(math.radians(angle)) - .5).astype(int)
     inside = (abs(rows) < shape[0]) & (abs(columns) < shape[1])
     return weights[inside], rows[inside], columns[inside]
+
+
+@lru_cache(maxsize=32)
+def _trail(radius: int, sigma: float) -> np.ndarray:
+    weights = exp(-np.arange(2 * radius + 1) ** 2 / (2 * sigma ** 2)) / (
+        math.sqrt(2 * math.pi) * sigma)
+    return weights / weights.sum()
 
 
 def motion(x: np.ndarray, weights: np.ndarray, rows: np.ndarray, columns: np.ndarray,
