@@ -8,8 +8,6 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import TASK_UTILS
 from torch import nn
 
-from mmrobust.datasets.transforms.corrupt import Corrupt
-
 
 @dataclass(frozen=True)
 class Condition:
@@ -48,17 +46,12 @@ class Condition:
         """Whether nothing happens to the image."""
         return self.name is None and self.occlude is None
 
-    def transforms(self, root: str | None, image_order: str) -> list[Corrupt]:
-        """What follows the loading of the image.
-
-        Args:
-            root (str, optional): Folder of the images.
-            image_order (str): 'rgb' or 'bgr', in which the image is loaded.
-        """
+    @property
+    def corruption(self) -> dict | None:
+        """Arguments of the transform ``Corrupt``, as those of a benchmark's cell."""
         if self.name is None:
-            return []
-        return [Corrupt(self.name, self.severity, self.seed, root=root, family=self.family,
-                        image_order=image_order)]
+            return None
+        return dict(name=self.name, severity=self.severity, seed=self.seed, family=self.family)
 
     def change(self, model: nn.Module, data: dict) -> dict:
         """What the pipeline packed, with patches occluded, as the model is given it."""

@@ -2,7 +2,7 @@
 import copy
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,8 +19,14 @@ from torch import nn
 
 from mmrobust.checkpoints import guard_loading, load_weights
 from mmrobust.datasets.images import is_local, read_image, shown
-from mmrobust.datasets.pipeline import NamingCompose, what_it_reads
-from mmrobust.datasets.transforms.corrupt import relative_path
+from mmrobust.datasets.pipeline import (
+    NamingCompose,
+    image_root,
+    leaves,
+    replace_loading,
+    what_it_reads,
+)
+from mmrobust.datasets.transforms.corrupt import Corrupt, relative_path
 from mmrobust.datasets.transforms.read_image import ReadImage
 from mmrobust.utils.mistakes import reading
 
@@ -108,15 +114,6 @@ def without_pretrained(model: Any) -> Any:
     return model
 
 
-def leaf_configs(dataset: dict) -> Iterator[dict]:
-    """Configs of the data sets with a pipeline of their own inside any wrappers."""
-    inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else [])
-    if not inner:
-        yield dataset
-    for part in inner:
-        yield from leaf_configs(part)
-
-
 class ImageSource:
     """The images of a config's test data, each clean or corrupted.
 
@@ -134,11 +131,11 @@ class ImageSource:
             raise ValueError('the config has neither test_dataloader nor val_dataloader: the '
                              'images to look at come from there')
         with reading(f"the test data of the config '{cfg.filename}'", 'correct test_dataloader'):
-            leaves = [copy.deepcopy(leaf) for leaf in leaf_configs(loader.dataset)]
+            configs = [copy.deepcopy(leaf) for leaf in leaves(loader.dataset)]
             if dataset is not None:
-                leaves = [{'pipeline': leaves[0].get('pipeline', []), **dataset}]
-            self.cfg, self._leaves = cfg, leaves
-            self.pipeline = leaves[0]['pipeline']
+                configs = [{'pipeline': configs[0].get('pipeline', []), **dataset}]
+            self.cfg, self._leaves = cfg, configs
+            self.pipeline = configs[0]['pipeline']
             # data sets of decoded images, such as MMPretrain's CIFAR10, hold RGB; files are BGR
             self.decoded = not any(what_it_reads(step) == 'img_path' for step in self.pipeline)
 
@@ -194,9 +191,7 @@ class ImageSource:
         """
         data, i = self.places[index]
         results = data.get_data_info(i)
-        prefix = getattr(data, 'data_prefix', None) or {}
-        root = prefix.get('img_path') or prefix.get('img') or getattr(data, 'data_root', None)
-        return self._apply(data.pipeline.transforms, results, condition, root or None)
+        return self._apply(data.pipeline.transforms, results, condition, image_root(data) or None)
 
     def load_file(self, path: str, condition: Condition = CLEAN) -> dict:
         """An image file, without labels, as the pipeline packs it.
@@ -220,12 +215,10 @@ class ImageSource:
     def _apply(self, transforms: Sequence[Any], results: dict, condition: Condition,
                root: str | None) -> dict:
         """The pipeline, with the corruption right after the image is loaded."""
-        corruption = condition.transforms(root, 'rgb' if self.decoded else 'bgr')
-        steps: list[Any] = corruption if 'img' in results else []
-        for step in transforms:
-            loads = what_it_reads(step) == 'img_path'
-            steps = [*steps, *([ReadImage(step), *corruption] if loads else [step])]
-        return NamingCompose(steps)(results)
+        corruption = [] if condition.corruption is None else [Corrupt(
+            root=root, image_order='rgb' if self.decoded else 'bgr', **condition.corruption)]
+        steps, _ = replace_loading(transforms, lambda step: [ReadImage(step), *corruption])
+        return NamingCompose([*corruption, *steps] if 'img' in results else steps)(results)
 
     def display(self, data: dict, size: tuple[int, int] | None = None) -> np.ndarray:
         """What the model is given, as RGB uint8 (H, W, 3).

@@ -22,10 +22,11 @@ import torch
 from torch import nn
 
 from mmrobust.corruptions.signature import signature
+from mmrobust.datasets.pipeline import WRAPPED, image_root, wrapped
 from mmrobust.datasets.transforms.corrupt import relative_path
 from mmrobust.utils.results_file import flatten
 
-from .pipelines import cell_folder, image_root, leaf_datasets
+from .pipeline_switch import leaf_datasets
 from .protocols import Cell, Protocol
 
 # They change where files lie, how fast a run is or what is logged, not what it computes.
@@ -222,12 +223,10 @@ def samples(dataset: Any) -> dict[str, Any]:
 
 def _wrappers(dataset: Any) -> Any:
     """What lies around the data sets and picks from them: a digest, or None."""
-    inner = getattr(dataset, 'datasets', None) or [
-        getattr(dataset, name) for name in ('dataset', '_dataset') if hasattr(dataset, name)]
-    if not inner:
+    if not (inner := wrapped(dataset)):
         return None
     own = {key: value for key, value in vars(dataset).items()
-           if key not in ('datasets', 'dataset', '_dataset', 'metainfo', '_metainfo')}
+           if key not in (*WRAPPED, 'metainfo', '_metainfo')}
     return digest([_name(type(dataset)), describe({
         key: value for key, value in own.items() if not key.startswith('_')}),
         [_wrappers(part) for part in inner]])
@@ -246,7 +245,7 @@ def source(cell: Cell, dataset: Any = None) -> str | None:
     if cell.dataset is not None:
         return digest(samples(dataset))
     if cell.corrupted_root is not None:
-        return digest(list(_ready_made(cell_folder(cell), dataset)))
+        return digest(list(_ready_made(cell.folder, dataset)))
     return None
 
 
@@ -305,7 +304,7 @@ def identity(model: nn.Module, dataset: Any, evaluator: Any, protocol: Protocol,
     parts: dict[str, Any] = dict(
         weights=dict(digest=state_digest(model), averaged=[state_digest(m) for m in averaged],
                      autocast=fp16), **_model_parts(model))
-    leaves = list(leaf_datasets(dataset))
+    leaves = leaf_datasets(dataset)
     objects = [*model.modules(), *leaves,
                *(step for leaf in leaves for step in leaf.pipeline.transforms)]
     if own_data:

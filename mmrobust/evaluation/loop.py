@@ -16,13 +16,14 @@ from torch.utils.data import DataLoader
 
 from mmrobust.datasets.completeness import missing_data
 from mmrobust.datasets.labels import check_batch
+from mmrobust.datasets.pipeline import leaves
 from mmrobust.utils.files import write_table
 from mmrobust.utils.lock import locked
 
 from .draws import draw_rows
 from .fingerprint import identity, source
 from .pictures import PredictionPictures
-from .pipelines import PipelineSwitch, for_prepared
+from .pipeline_switch import PipelineSwitch, for_prepared
 from .plots import plot_results
 from .preflight import Preflight
 from .progress import Progress, quiet_console
@@ -307,17 +308,10 @@ def _needs(cell: Cell) -> tuple:
     return cell.dataset, cell.dataloader, cell.drop, cell.evaluator
 
 
-def _own_pipeline(dataset: dict) -> list:
-    """Pipeline of a data set config, inside any wrappers."""
-    if 'pipeline' in dataset and 'dataset' not in dataset:
-        return dataset['pipeline']
-    inner = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
-    return _own_pipeline(inner) if isinstance(inner, dict) else []
-
-
 def _replace_dataset(own: dict, cell: Cell) -> dict:
     """Config of the cell's data set, with the config's pipeline where it has none."""
-    pipeline = _own_pipeline(own)
+    leaf = next(leaves(own))
+    pipeline = leaf.get('pipeline', []) if isinstance(leaf, dict) else []
     if cell.drop:
         pipeline = for_prepared(pipeline, cell.drop)
     return copy.deepcopy({'pipeline': pipeline, **cell.dataset})

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from mmrobust.datasets.labels import check_labels, ignored_labels
 from mmrobust.utils.mistakes import reading
 
-from .pipelines import leaf_datasets
+from .pipeline_switch import leaf_datasets
 from .protocols import CLEAN, Cell
 from .results import main_metric
 from .trial import measuring, trying, undisturbed

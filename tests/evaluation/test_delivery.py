@@ -8,7 +8,7 @@ from mmengine.dataset import BaseDataset
 from mmrobust.datasets.grey_levels import find_peak
 from mmrobust.datasets.transforms.corrupt import Corrupt
 from mmrobust.evaluation.delivery import delivery
-from mmrobust.evaluation.pipelines import PipelineSwitch
+from mmrobust.evaluation.pipeline_switch import PipelineSwitch
 from mmrobust.evaluation.protocols import Cell
 
 FOG = Cell('fog', 4, corruption=dict(name='fog', severity=4))

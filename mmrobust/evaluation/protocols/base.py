@@ -1,4 +1,5 @@
 """What a robustness benchmark is made of: cells, and the protocol that names and weighs them."""
+import os.path as osp
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -51,6 +52,13 @@ class Cell:
     @property
     def key(self) -> tuple[str, int]:
         return self.name, self.severity
+
+    @property
+    def folder(self) -> str | None:
+        """Folder of the ready-made images."""
+        if self.corrupted_root is None:
+            return None
+        return osp.join(self.corrupted_root, self.name, str(self.severity))
 
     def __str__(self) -> str:
         column = 'severity' if self.attack is None else 'draw'

@@ -9,8 +9,9 @@ from torch.utils.data import Subset, TensorDataset
 
 from mmrobust.corruptions import corrupt
 from mmrobust.corruptions.seeding import image_seed
+from mmrobust.datasets.pipeline import replace_loading
 from mmrobust.datasets.transforms.corrupt import Corrupt
-from mmrobust.evaluation.pipelines import PipelineSwitch, for_prepared, replace_loading
+from mmrobust.evaluation.pipeline_switch import PipelineSwitch, for_prepared
 from mmrobust.evaluation.protocols import Cell
 
 FOG = Cell('fog', 4, corruption=dict(name='fog', severity=4))

@@ -1,15 +1,20 @@
 """Changing what a built test data set reads, wherever in its pipelines the loading is."""
 import copy
 import os.path as osp
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from mmcv.transforms import TRANSFORMS, Resize
 from mmengine.dataset import Compose
 
-from mmrobust.datasets.pipeline import name_files, without_loading
+from mmrobust.datasets.pipeline import (
+    image_root,
+    leaves,
+    name_files,
+    replace_loading,
+    without_loading,
+)
 from mmrobust.datasets.transforms.corrupt import Corrupt, relative_path
 from mmrobust.datasets.transforms.read_image import ReadImage, find_corrupted
 
@@ -17,72 +22,23 @@ from .delivery import Delivery, delivery
 from .protocols import CLEAN, Cell
 from .protocols.base import RESIZING
 
-LOADING = re.compile(r'Load\w*Image')
 PREPARED = (224, 224)
 # below it, an image that is enlarged to 224 is no photograph any more
 SMALLEST_PHOTOGRAPH = 64
-NESTED = ('transforms', 'subroutines')  # attributes in which wrappers keep their transforms
 
 
-def leaf_datasets(dataset: Any) -> Iterator[Any]:
+def leaf_datasets(dataset: Any) -> list[Any]:
     """The data sets with a pipeline of their own inside any wrappers.
 
     Raises:
         ValueError: If a data set has no pipeline.
     """
-    inner = getattr(dataset, 'datasets', None) or [
-        getattr(dataset, name) for name in ('dataset', '_dataset') if hasattr(dataset, name)]
-    if inner:
-        for part in inner:
-            yield from leaf_datasets(part)
-    elif hasattr(getattr(dataset, 'pipeline', None), 'transforms'):
-        yield dataset
-    else:
-        raise ValueError(f'{type(dataset).__name__} has no pipeline into which a corruption '
-                         f"could be inserted: use a data set with MMEngine's pipelines.")
-
-
-def image_root(dataset: Any) -> str | None:
-    """The folder of a data set's images."""
-    prefix = getattr(dataset, 'data_prefix', None) or {}
-    return prefix.get('img_path') or prefix.get('img') or getattr(dataset, 'data_root', None)
-
-
-def cell_folder(cell: Cell) -> str | None:
-    """Folder of the ready-made images of a cell."""
-    if cell.corrupted_root is None:
-        return None
-    return osp.join(cell.corrupted_root, cell.name, str(cell.severity))
-
-
-def replace_loading(transforms: list, edit: Callable[[Any], list]) -> tuple[list, bool]:
-    """Put ``edit(transform)`` in the place of each transform that loads an image, nested or not.
-
-    Returns:
-        tuple[list, bool]: New transforms (the given ones stay as they are), and whether one of
-        them loads an image.
-    """
-    edited, found = [], False
-    for transform in transforms:
-        if any(LOADING.match(cls.__name__) for cls in type(transform).__mro__):
-            edited += edit(transform)
-            found = True
-            continue
-        for name in NESTED:
-            nested = getattr(transform, name, None)
-            compose = hasattr(nested, 'transforms')
-            if not compose and not isinstance(nested, (list, tuple)):
-                continue
-            inner, inner_found = replace_loading(nested.transforms if compose else nested, edit)
-            if inner_found:
-                if compose:
-                    nested = copy.copy(nested)
-                    nested.transforms = inner
-                transform = copy.copy(transform)
-                setattr(transform, name, nested if compose else inner)
-                found = True
-        edited.append(transform)
-    return edited, found
+    found = list(leaves(dataset))
+    for leaf in found:
+        if not hasattr(getattr(leaf, 'pipeline', None), 'transforms'):
+            raise ValueError(f'{type(leaf).__name__} has no pipeline into which a corruption '
+                             f"could be inserted: use a data set with MMEngine's pipelines.")
+    return found
 
 
 def for_prepared(pipeline: list[dict], drop: Iterable[str]) -> list[dict]:
@@ -167,7 +123,7 @@ class PipelineSwitch:
             resized = [Resize(scale=own[::-1], interpolation=_interpolation(own))]
 
         def edit(loading: Any) -> list:
-            return [ReadImage(loading, root, cell_folder(cell), cell.size), *inserted,
+            return [ReadImage(loading, root, cell.folder, cell.size), *inserted,
                     *self._corruption(cell, leaf, loading), *resized]
 
         edited, found = replace_loading(transforms, edit)
@@ -222,7 +178,7 @@ class PipelineSwitch:
             FileNotFoundError: If a folder or a file is missing.
         """
         for cell in cells:
-            folder = cell_folder(cell)
+            folder = cell.folder
             if folder is None or cell.severity == 0:
                 continue
             if not osp.isdir(folder):
