@@ -15,6 +15,7 @@ from mmrobust.checkpoints import guard_loading
 from mmrobust.evaluation.benchmark import brings_its_data
 from mmrobust.utils.allocator import keep_freed_memory
 from mmrobust.utils.mistakes import reading
+from mmrobust.utils.processes import end_with_launcher
 
 from .checks import check_environment, check_optional_parts, check_values, require_parts
 from .config import adapt_to_cpu, missing_inputs
@@ -81,6 +82,7 @@ def test(cfg: Config, predictions: str | None = None, trust: bool = False) -> di
     Returns:
         dict: The metrics.
     """
+    end_with_launcher()
     require_parts(cfg, 'model', 'test_dataloader', 'test_cfg', 'test_evaluator')
     check_optional_parts(cfg)
     if predictions:

@@ -1,7 +1,6 @@
 """What keeps a run from losing work: our checkpoints and loops, its work dir, how it is resumed."""
 import logging
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -12,7 +11,7 @@ from mmengine.runner import Runner
 from mmrobust.checkpoints import latest_checkpoint
 from mmrobust.engine.stop_hook import SaveOnStopHook
 from mmrobust.utils.lock import locked
-from mmrobust.utils.processes import end_with_parent
+from mmrobust.utils.processes import end_with_launcher
 
 # MMEngine's classes, and ours in their place
 HOOK = ('CheckpointHook', 'SafeCheckpointHook')
@@ -90,13 +89,16 @@ def alone_in(folder: str) -> Iterator[None]:
     with ExitStack() as stack:
         if _is_first():
             stack.enter_context(locked(folder, 'name another --work-dir'))
-        if 'TORCHELASTIC_RUN_ID' in os.environ:  # killed, the launcher would leave us alone
-            end_with_parent(signal.SIGTERM)
+        end_with_launcher()
         yield
 
 
 def release(runner: Runner) -> None:
-    """Give back what a run took, however it ended: the signals, and the workers of its loaders."""
+    """Give back what a run took, however it ended.
+
+    Its signals, the workers of its loaders, its open log file, and the figures that MMEngine keeps
+    of every run of a process until that ends.
+    """
     for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
         loader = getattr(loop, 'dataloader', None)
         workers = getattr(loader, '_iterator', None)  # persistent ones
@@ -106,6 +108,10 @@ def release(runner: Runner) -> None:
     for hook in runner.hooks:
         if isinstance(hook, SaveOnStopHook):
             hook.requests.forget()
+    for handler in runner.logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.close()  # opens again for a line that comes later
+    type(runner.visualizer)._instance_dict.pop(runner.visualizer.instance_name, None)
 
 
 def _is_first() -> bool:

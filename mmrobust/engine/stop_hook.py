@@ -15,7 +15,7 @@ from .checkpoint_hook import SafeCheckpointHook
 
 @HOOKS.register_module(force=True)
 class SaveOnStopHook(Hook):
-    """On Ctrl-C, SIGTERM or SIGUSR1, finishes the iteration, saves, and ends the run.
+    """On Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP, finishes the iteration, saves, and ends the run.
 
     All processes agree on the iteration, whichever of them was asked. A validation, a test or a
     benchmark ends after its batch: what is finished is saved already. A second Ctrl-C ends the

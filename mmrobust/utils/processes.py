@@ -6,15 +6,18 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
-# Ctrl-C, the usual request to end, and the warning that Slurm sends with --signal=USR1@SECONDS
-STOP_SIGNALS = tuple(getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1')
+# Ctrl-C, the usual request to end, the warning that Slurm sends with --signal=USR1@SECONDS, and
+# the end of the terminal
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1', 'SIGHUP')
                      if hasattr(signal, name))
 # One Ctrl-C reaches a process twice where a launcher passes it on.
 SAME_REQUEST = 2.  # seconds
 PR_SET_PDEATHSIG = 1
+LAUNCHER = 'MMROBUST_LAUNCHER'  # variable that holds the process id of our launcher of several
 
 
 class Stopped(KeyboardInterrupt):
@@ -42,10 +45,16 @@ class StopRequests:
         return self._first is not None
 
     def watch(self) -> None:
-        """Take over the signals. Outside the main thread they stay as they are."""
+        """Take over the signals. Outside the main thread they stay as they are.
+
+        So does SIGHUP where ``nohup`` has switched it off.
+        """
         if self._previous or threading.current_thread() is not threading.main_thread():
             return
-        self._previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+        below_nohup = {number for number in STOP_SIGNALS if signal.getsignal(number)
+                       == signal.SIG_IGN and signal.Signals(number).name == 'SIGHUP'}
+        self._previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS
+                          if number not in below_nohup}
 
     def forget(self) -> None:
         """Give the signals back."""
@@ -76,6 +85,27 @@ def end_with_parent(number: int = signal.SIGTERM) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number))
     if os.getppid() != parent:  # it ended just now
         os.kill(os.getpid(), number)
+
+
+def end_with_launcher() -> None:
+    """Let a process of torchrun's end with it: killed, the launcher would leave it alone."""
+    if 'TORCHELASTIC_RUN_ID' in os.environ:
+        end_with_parent()
+        if _is_orphan():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _is_orphan() -> bool:
+    """Whether our launcher ended before this process could ask to end with it."""
+    launcher, pid = os.environ.get(LAUNCHER), os.getpid()
+    try:
+        while launcher and pid:
+            pid = int(Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[1])
+            if pid == int(launcher):
+                return False
+    except (OSError, ValueError):  # not on Linux, or hidden
+        return False
+    return bool(launcher)
 
 
 def shield_workers(loader: Any) -> None:

@@ -6,8 +6,11 @@ A process of ours that fails has said why. What the launcher adds, a traceback o
 hides that sentence. One that is killed could say nothing; then the launcher does.
 """
 import logging
+import os
 import signal
 import sys
+
+from mmrobust.utils.processes import LAUNCHER
 
 
 def main() -> int:
@@ -23,6 +26,13 @@ def main() -> int:
     # before torch 2.5 it looks every 5 seconds only, which would let a second process speak; first,
     # so that the command line's own goes before
     sys.argv.insert(1, '--monitor_interval=0.1')
+    os.environ[LAUNCHER] = str(os.getpid())
+    if hasattr(signal, 'SIGUSR1'):  # Slurm's warning: older launchers end by it, at once
+
+        def stop(number: int, frame: object) -> None:
+            raise SignalException('asked to stop', signal.Signals(number))
+
+        signal.signal(signal.SIGUSR1, stop)
     logging.getLogger('torch.distributed.elastic.multiprocessing.api').setLevel(logging.CRITICAL)
     try:
         run.main()

@@ -16,7 +16,7 @@ from mmengine.registry import HOOKS
 from tiny import assert_same_end, final_state, tiny_config
 
 from mmrobust.apis import train
-from mmrobust.utils.processes import Stopped
+from mmrobust.utils.processes import STOP_SIGNALS, Stopped
 
 TORTURE = Path(__file__).resolve().parents[1] / 'torture'
 
@@ -39,7 +39,7 @@ class SignalHook(Hook):
 
 def stop_and_resume(folder, number, hooks=(), **options):
     when = {key: options.pop(key) for key in ('train', 'val') if key in options}
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    handlers = {n: signal.getsignal(n) for n in STOP_SIGNALS}
     with pytest.raises(Stopped, match='the same command with --resume continues'):
         train(tiny_config(folder, hooks=[*hooks, dict(type='SignalHook', number=number, **when)],
                           **options))
@@ -49,8 +49,16 @@ def stop_and_resume(folder, number, hooks=(), **options):
     return stopped
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_signals(tmp_path, number):
+@pytest.fixture
+def without_nohup():
+    """The test may run below ``nohup``, whose children do not hear SIGHUP."""
+    previous = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, previous)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
+def test_signals(tmp_path, number, without_nohup):
     assert stop_and_resume(tmp_path / 'stopped', number, train=6) == 6
     train(tiny_config(tmp_path / 'straight'))
     assert_same_end(tmp_path / 'stopped', tmp_path / 'straight')
@@ -71,6 +79,14 @@ def test_moments(tmp_path, options):
     # what was saved for the interruption went with the next one
     assert sorted(p.name for p in (tmp_path / 'stopped').glob('*.pth')) == \
         sorted(p.name for p in (tmp_path / 'straight').glob('*.pth'))
+
+
+def test_nohup(tmp_path, without_nohup):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    hook = dict(type='SignalHook', number=signal.SIGHUP, train=6)
+    train(tiny_config(tmp_path, hooks=[hook]))
+    assert final_state(tmp_path)[0] == 15
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_outside_the_main_thread(tmp_path):
@@ -130,8 +146,9 @@ def test_the_whole_group_is_asked(tmp_path, launch, status):
 
 
 @pytest.mark.parametrize(('who', 'number', 'status'), [
-    ('a process', signal.SIGUSR1, 0), ('the launcher', signal.SIGINT, 128 + signal.SIGINT)],
-    ids=['a process', 'the launcher'])
+    ('a process', signal.SIGUSR1, 0), ('the launcher', signal.SIGINT, 128 + signal.SIGINT),
+    ('the launcher', signal.SIGUSR1, 128 + signal.SIGUSR1)],
+    ids=['a process', 'the launcher', 'the launcher, by Slurm'])
 def test_one_of_them_is_asked(tmp_path, launch, who, number, status):
     """The two processes save once, at the same iteration."""
     process = launch('--length', '100000', '--pause', '.01', '--shown', processes=2)

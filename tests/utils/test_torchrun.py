@@ -1,5 +1,6 @@
 """Several processes that fail leave one sentence."""
 import os
+import signal
 import subprocess
 import sys
 
@@ -28,3 +29,17 @@ def test_one_sentence_of_all_processes(repo, tmp_path, code, status):
     assert 'Traceback' not in done.stderr and 'ChildFailedError' not in done.stderr
     assert done.stderr.count('there is no config') == (status == 1)
     assert done.stderr.count('was ended by SIGABRT') == (status == 134)
+
+
+@pytest.mark.parametrize('ended', [True, False])
+def test_a_launcher_that_has_ended(repo, ended):
+    """Killed while its processes still started, it could not take them along."""
+    launcher = subprocess.Popen(['true'])
+    launcher.wait()
+    done = subprocess.run(
+        [sys.executable, '-c', 'from mmrobust.utils.processes import end_with_launcher as end; '
+         'end(); print("went on")'], cwd=repo, text=True, capture_output=True,
+        env={**os.environ, 'PYTHONPATH': str(repo), 'TORCHELASTIC_RUN_ID': 'none',
+             'MMROBUST_LAUNCHER': str(launcher.pid if ended else os.getpid())})
+    assert done.returncode == (-signal.SIGTERM if ended else 0), done.stderr
+    assert done.stdout == ('' if ended else 'went on\n')
