@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := work_dirs/demo
 DEMO_CONFIG := configs/fan_demo_tap_adl_streets.py
 
-.PHONY: env demo test test-matrix torture lint clean
+.PHONY: env demo docs test test-matrix torture lint clean
 .DEFAULT_GOAL := test
 
 env: $(INSTALLED)
@@ -25,6 +25,12 @@ demo: env
 		--show-dir $(DEMO)/pictures
 	$(BIN)/python tools/test.py $(DEMO_CONFIG) $(DEMO) --work-dir $(DEMO) \
 		--benchmark cityscapes-c --cfg-options test_dataloader.dataset.num_samples=20
+
+# the site in docs/_build/html; a warning is an error, and so is a link within it that leads nowhere
+docs: env
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python tests/matrix/links.py
 
 test: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile

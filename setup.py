@@ -88,6 +88,7 @@ setup(
         ],
         'frost': ['imagecorruptions-imaug'],
         'completion': ['shtab'],
+        'docs': ['sphinx', 'myst-parser', 'furo'],
         'export': ['onnx', 'onnxscript', 'onnxruntime'],
         'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'tensorboard', 'shtab', 'onnx',
                 'onnxscript', 'onnxruntime'],
