@@ -109,5 +109,6 @@ class SaveOnStopHook(Hook):
     def _stop(self, runner: Runner, sentence: str) -> None:
         self.requests.forget()
         if is_main_process():
-            runner.logger.info(sentence)
+            # a benchmark's console shows only what is marked as its own
+            runner.logger.info(sentence, extra=dict(benchmark=True))
         raise Stopped(sentence)
