@@ -120,9 +120,6 @@ class DepthwiseConv2d(nn.Conv2d):
 class PointwiseConv2d(nn.Conv2d):
     """A 1x1 convolution, computed as the linear layer that it is on channels-last maps."""
 
-    def __init__(self, in_dim: int, dim: int):
-        super().__init__(in_dim, dim, 1)
-
     def forward(self, x: Tensor) -> Tensor:
         x = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
         return x.permute(0, 3, 1, 2)
@@ -137,7 +134,8 @@ class ConvNeXtBlock(nn.Module):
         self.conv_dw = DepthwiseConv2d(dim, 7)
         self.norm = ChannelLayerNorm(dim)
         self.mlp = nn.Sequential(OrderedDict(
-            fc1=PointwiseConv2d(dim, 4 * dim), act=nn.GELU(), fc2=PointwiseConv2d(4 * dim, dim)))
+            fc1=PointwiseConv2d(dim, 4 * dim, 1), act=nn.GELU(),
+            fc2=PointwiseConv2d(4 * dim, dim, 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H, W)."""
