@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mmrobust.utils.figures import COLOURS, MARKERS, SIZES, new_figure, save_figure
+from mmrobust.utils.figures import COLOURS, MARKERS, SIZES, legend_below, new_figure, save_figure
 from mmrobust.utils.files import write_table, write_text_atomically
 from mmrobust.utils.lock import locked
 from mmrobust.utils.processes import Stopped, StopRequests, end_with_parent
@@ -236,6 +236,5 @@ def _draw(rows: list[dict[str, Any]], keys: list[str], metrics: list[str], path:
             if max(map(len, labels)) * len(labels) > ROOM else {}))
         axis.margins(x=0.1)
     if others:
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), fontsize=SIZES['legend'],
-                      frameon=False, loc='outside lower center', ncols=min(4, len(lines)))
+        legend_below(figure, axes[0, 0].get_legend_handles_labels()[0], 4)
     save_figure(figure, path)

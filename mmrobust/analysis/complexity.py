@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmrobust.models.layers.tap import TokenAwareAvgPooling
 from mmrobust.utils.compat import dense_attention
-from mmrobust.utils.figures import COLOURS, SIZES, new_figure, save_figure
+from mmrobust.utils.figures import COLOURS, SIZES, legend_below, new_figure, save_figure
 from mmrobust.utils.files import write_table
 
 from .capture import attention_layers, capture_attention
@@ -213,6 +213,5 @@ def _draw(rows: list[dict[str, Any]], path: Path) -> None:
     axes[0, 0].set_yticks(range(len(rows)), [row['model'] for row in rows],
                           fontsize=SIZES['label'])
     axes[0, 0].invert_yaxis()
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), fontsize=SIZES['legend'],
-                  frameon=False, loc='outside lower center', ncols=3)
+    legend_below(figure, axes[0, 0].get_legend_handles_labels()[0], 3)
     save_figure(figure, path)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from mmrobust.utils.figures import COLOURS, MARKERS, SIZES, new_figure, save_figure
+from mmrobust.utils.figures import COLOURS, MARKERS, SIZES, legend_below, new_figure, save_figure
 from mmrobust.utils.files import write_table
 
 from .capture import attention_layers, capture_attention, select_layers
@@ -95,6 +95,5 @@ def _draw(means: Means, models: Sequence[str], condition: Condition, path: Path)
     for axis in axes[-1]:
         axis.set_xlabel('layer', fontsize=SIZES['label'])
     figure.suptitle(f'attention, images: {condition}', fontsize=SIZES['title'])
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), fontsize=SIZES['legend'],
-                  frameon=False, loc='outside lower center', ncols=min(3, len(models)))
+    legend_below(figure, axes[0, 0].get_legend_handles_labels()[0], 3)
     save_figure(figure, path)

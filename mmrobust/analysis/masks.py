@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mmrobust.utils.figures import COLOURS, SIZES, new_figure, save_figure, show_image
+from mmrobust.utils.figures import COLOURS, SIZES, legend_below, new_figure, save_figure, show_image
 from mmrobust.utils.files import write_table
 
 from .capture import attention_layers, capture_attention, select_layers
@@ -130,6 +130,5 @@ def _draw(values: dict[str, list[float]], pictures: Sequence[tuple[str, np.ndarr
         show_image(axis, picture, name)
         axis.title.set_fontsize(SIZES['tick'])
     figure.suptitle(title, fontsize=SIZES['title'])
-    figure.legend(*histogram.get_legend_handles_labels(), fontsize=SIZES['legend'],
-                  frameon=False, loc='outside lower center', ncols=len(values))
+    legend_below(figure, histogram.get_legend_handles_labels()[0], len(values))
     save_figure(figure, path)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mmrobust.utils.figures import COLOURS, MARKERS, SIZES, new_figure, save_figure
+from mmrobust.utils.figures import COLOURS, MARKERS, SIZES, legend_below, new_figure, save_figure
 from mmrobust.utils.files import write_table
 
 from .capture import attention_layers, capture_attention, select_layers
@@ -165,6 +165,5 @@ def _draw(summaries: dict[str, Summary], conditions: Sequence[Condition], heads:
     by_layer.set_ylabel('cosine', fontsize=SIZES['label'])
     by_layer.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(f'{describe(conditions)}; {HEADS[heads]}', fontsize=SIZES['title'])
-    figure.legend(*histogram.get_legend_handles_labels(), fontsize=SIZES['legend'],
-                  frameon=False, loc='outside lower center', ncols=min(3, len(summaries)))
+    legend_below(figure, histogram.get_legend_handles_labels()[0], 3)
     save_figure(figure, path)

@@ -9,7 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from mmrobust.utils.figures import COLOURS, GREY, MARKERS, SIZES, new_figure, save_figure
+from mmrobust.utils.figures import (
+    COLOURS,
+    GREY,
+    MARKERS,
+    SIZES,
+    legend_below,
+    new_figure,
+    save_figure,
+)
 
 from .draws import values_of_draws
 from .protocols import CLEAN
@@ -160,8 +168,7 @@ def figure_of_draws(models: Sequence[Mapping[str, Any]]) -> Figure:
         handles.append(Patch(facecolor=colour, alpha=0.5, label=label) if kind in boxed else
                        Line2D([], [], marker='D', color=colour, linestyle='', markersize=5,
                               label=label))
-    figure.legend(handles=handles, fontsize=SIZES['legend'], frameon=False,
-                  loc='outside lower center', ncols=2 if columns > 1 else 1)
+    legend_below(figure, handles, columns)
     incomplete = any(model['finished'] < model['expected'] for model in models)
     figure.suptitle(models[0]['benchmark'] + (', INCOMPLETE' if incomplete else ''),
                     fontsize=SIZES['title'])

@@ -1,4 +1,5 @@
 """The style that all our figures share."""
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from .files import write_atomically
 
@@ -40,6 +42,19 @@ def show_image(axis: Axes, image: np.ndarray, title: str = '', **kwargs: Any) ->
     if title:
         axis.set_title(title, fontsize=SIZES['title'])
     return axis.imshow(image, **kwargs)
+
+
+def legend_below(figure: Figure, handles: Sequence[Any], columns: int, **kwargs: Any) -> None:
+    """A legend below all axes, in at most so many columns and no more than the width holds."""
+    def draw(ncols: int) -> Legend:
+        return figure.legend(handles=handles, fontsize=SIZES['legend'], frameon=False,
+                             loc='outside lower center', ncols=ncols, **kwargs)
+
+    single = draw(1)
+    # a column is as wide as its widest entry; two sizes of the font are between columns
+    width = single.get_window_extent().width + SIZES['legend'] * figure.dpi / 72
+    single.remove()
+    draw(int(max(1, min(columns, len(handles), figure.bbox.width // width))))
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
