@@ -5,6 +5,7 @@ Exit statuses: 0 fine; 1 a mistake of input, said in one sentence; 2 wrong usage
 A run that was asked to stop and has saved ends with 0, or with MMROBUST_STOP_STATUS: the same
 command continues it.
 """
+import gc
 import logging
 import os
 import select
@@ -74,6 +75,7 @@ def _leave_processes() -> None:
     distributed = sys.modules.get('torch.distributed')
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+        gc.collect()  # wrapped models of the run hold it too, in circles
 
 
 def _end(error: BaseException, debug: bool) -> int:

@@ -15,6 +15,7 @@ from mmrobust.evaluation import apply_benchmark
 from mmrobust.evaluation.protocols import get_protocol
 
 SCRIPT = '''
+import os
 import sys
 import torch
 from mmengine.config import Config
@@ -28,7 +29,8 @@ cfg.launcher = 'pytorch'
 cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)
 apply_benchmark(cfg, 'pgd', radii=[8, 32], out_dir=sys.argv[2])
 Runner.from_cfg(cfg).test()
-torch.distributed.destroy_process_group()  # its threads may abort an interpreter that ends
+torch.distributed.barrier()
+os._exit(0)  # threads of the group may abort an interpreter that ends
 '''
 
 

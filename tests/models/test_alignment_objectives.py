@@ -178,7 +178,7 @@ def test_ratio_0_corrupts_nothing():
 
 
 WORKER = """
-import sys, torch, torch.distributed as dist
+import os, sys, torch, torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
 sys.path.insert(0, sys.argv[1])
 from test_alignment_objectives import *
@@ -193,7 +193,8 @@ losses = ddp(images[half], samples[half], mode='loss')
 gradients(model, losses)
 if rank == 0:
     torch.save({name: p.grad for name, p in model.named_parameters()}, sys.argv[2])
-dist.destroy_process_group()
+dist.barrier()
+os._exit(0)  # threads of the group, which ddp holds, may abort an interpreter that ends
 """
 
 
