@@ -91,7 +91,7 @@ setup(
         'docs': ['sphinx', 'myst-parser', 'furo'],
         'export': ['onnx', 'onnxscript', 'onnxruntime'],
         'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'tensorboard', 'shtab', 'onnx',
-                'onnxscript', 'onnxruntime'],
+                'onnxscript', 'onnxruntime', 'scikit-learn', 'torchmetrics'],
     },
     classifiers=[
         'License :: OSI Approved :: Apache Software License',

@@ -54,6 +54,7 @@ ON_DEMAND: dict[str, dict[str, str]] = {
     },
     'METRICS': {
         'ACDCMetric': 'mmrobust.evaluation.metrics.acdc_metric',
+        'RobustnessMeasures': 'mmrobust.evaluation.metrics.measures',
         'FlipProbability': 'mmrobust.evaluation.metrics.flip_rate',
         'SubsetAccuracy': 'mmrobust.evaluation.metrics.subset_accuracy',
     },

@@ -11,10 +11,12 @@ import cv2
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from mmrobust.evaluation.classes import confidence_rows, measure_sentences
 from mmrobust.utils.figures import COLOURS, GREY, SIZES, new_figure
 from mmrobust.utils.files import write_text_atomically
 from mmrobust.utils.results_file import NoResultsFileError, load_results, other_conditions
 
+from .measures import class_heat_map, reliability_diagram
 from .page import figure, page, table
 
 ANALYSES = {
@@ -138,6 +140,7 @@ def _benchmark_sections(results: Sequence[dict[str, Any]]) -> Iterator[tuple[str
                          for name, spread in result['summary']['draws'].items()])
                   for result in own
                   if 'draws' in result['summary'] and result['picture'].exists()]
+        parts += [part for result in own for part in _measures(result)]
         if any(result['finished'] < result['expected'] for result in own):
             parts.insert(1, '<p class="note">Incomplete: means of types are over the finished '
                             'cells; totals of the whole benchmark are left out.</p>')
@@ -145,6 +148,20 @@ def _benchmark_sections(results: Sequence[dict[str, Any]]) -> Iterator[tuple[str
                       f'conditions than {escape(own[0]["model"])}: {escape("; ".join(found))}.</p>'
                       for model, found in other.items() if found]
         yield benchmark, ''.join(parts)
+
+
+def _measures(result: dict[str, Any]) -> Iterator[str]:
+    """Single classes and confidence of one model."""
+    if sentences := measure_sentences(result):
+        yield (f'<h3>{escape(result["model"])}: single classes and confidence</h3>'
+               f'<p>{escape("; ".join(sentences))}</p>')
+    if drawing := class_heat_map(result):
+        yield figure(_png(drawing), f'{result["model"]}: every class under every condition, mean '
+                                    'over the severities')
+    if rows := confidence_rows(result):
+        yield figure(_png(reliability_diagram(result)),
+                     f'{result["model"]}: accuracy of predictions by their confidence')
+        yield table(rows)
 
 
 def _totals(results: Sequence[dict[str, Any]]) -> list[str]:

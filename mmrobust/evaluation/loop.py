@@ -15,20 +15,21 @@ from mmengine.runner import Runner, TestLoop
 from torch.utils.data import DataLoader
 
 from mmrobust.datasets.completeness import missing_data
-from mmrobust.datasets.labels import check_batch
+from mmrobust.datasets.labels import check_batch, ignored_labels
 from mmrobust.datasets.pipeline import leaves
 from mmrobust.utils.files import write_table
 from mmrobust.utils.lock import locked
 
 from .draws import draw_rows
 from .fingerprint import identity, source
+from .metrics.measures import PREFIX, RobustnessMeasures, lacks_probabilities
 from .pictures import PredictionPictures
 from .pipeline_switch import PipelineSwitch, for_prepared
 from .plots import plot_results
 from .preflight import Preflight
 from .progress import Progress, quiet_console
 from .protocols import Cell, get_protocol
-from .results import UNMOVED, Results, write_csv
+from .results import UNMOVED, Results, write_csv, write_per_class
 from .tables import number, results_table
 
 FEW_DATASETS = 4
@@ -59,6 +60,8 @@ class CorruptionTestLoop(TestLoop):
         show_interval (int): Keep the picture of every n-th batch.
         predictions (str, optional): Keep the predictions of every cell here, with the scores, as
             ``<name>_<severity>.pkl``. A finished cell without that file runs again.
+        measures (bool): Also keep per-class results, calibration and failure detection of every
+            cell, see :class:`RobustnessMeasures`. Defaults to True.
         fp16 (bool): Test under autocast.
         **options: Options of the protocol, such as ``corrupted_root``, ``seed``, ``data_root``.
 
@@ -84,6 +87,7 @@ class CorruptionTestLoop(TestLoop):
                  show_dir: str | None = None,
                  show_interval: int = 1,
                  predictions: str | None = None,
+                 measures: bool = True,
                  fp16: bool = False,
                  **options: Any) -> None:
         self.protocol = get_protocol(protocol, corruptions, severities, **options)
@@ -97,7 +101,9 @@ class CorruptionTestLoop(TestLoop):
         if show_dir:
             runner.register_hook(pictures)
         self._predictions = predictions
+        self._measures = measures
         self._attack = None
+        self._said_lacking = False
         self._attacks = {cell.key: TASK_UTILS.build(cell.attack)
                          for cell in self.protocol.selected if cell.attack is not None}
         self.fp16 = fp16
@@ -134,12 +140,20 @@ class CorruptionTestLoop(TestLoop):
         for cell in todo:
             self._enter(cell)
             self._progress.enter(cell, len(self.dataloader))
-            with quiet_console(self.runner.logger), self._keeping_predictions(cell):
+            with quiet_console(self.runner.logger), self._keeping_predictions(cell), \
+                    self._measuring() as measuring:
                 metrics = super().run()
+            metrics = {name: value for name, value in metrics.items()
+                       if not name.startswith(f'{PREFIX}/')}
+            measures = measuring.measures if measuring else {}
             if metrics:
                 metrics = {**metrics, **self._unmoved()}
             main = is_main_process()
-            results.add(cell, metrics, source(cell, self.dataloader.dataset) if main else None)
+            results.add(cell, metrics, source(cell, self.dataloader.dataset) if main else None,
+                        measures)
+            if 'per_class/accuracy' in measures:
+                names = (self.evaluator.dataset_meta or {}).get('classes') or ()
+                results.classes = list(map(str, names))
             if main:
                 results.write()
             if metrics:
@@ -183,6 +197,26 @@ class CorruptionTestLoop(TestLoop):
             yield
             if is_main_process():
                 unfinished.replace(path)
+        finally:
+            self.evaluator.metrics = own
+
+    @contextmanager
+    def _measuring(self) -> Iterator[RobustnessMeasures | None]:
+        """Let the evaluator also report the measures, unless its metric has rules of its own."""
+        own = self.evaluator.metrics
+        if not self._measures or not all(getattr(metric, 'measurable', True) for metric in own):
+            yield None
+            return
+        lacking = lacks_probabilities(self.runner.model)
+        if lacking and not self._said_lacking:
+            self._said_lacking = True
+            self.runner.logger.info(f'no calibration and failure detection: {lacking}')
+        ignored = ignored_labels(self.runner.model, own)
+        measures = RobustnessMeasures(min(ignored, default=-1), confidences=lacking is None)
+        measures.dataset_meta = self.evaluator.dataset_meta
+        self.evaluator.metrics = [*own, measures]
+        try:
+            yield measures
         finally:
             self.evaluator.metrics = own
 
@@ -295,6 +329,7 @@ class CorruptionTestLoop(TestLoop):
         content = results.as_dict()
         if is_main_process() and content['metric']:
             write_csv(content, osp.join(self.out_dir, 'results.csv'))
+            write_per_class(content, osp.join(self.out_dir, 'per_class.csv'))
             if 'draws' in content['summary']:
                 write_table(osp.join(self.out_dir, 'spread.csv'), draw_rows([content]))
             plot_results(content, osp.join(self.out_dir, 'results.png'))

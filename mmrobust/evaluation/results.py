@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmrobust.utils.files import write_text_atomically
+from mmrobust.utils.files import write_table, write_text_atomically
 from mmrobust.utils.results_file import FORMAT, differences, load_results, seal
 
 from .protocols import Cell, Protocol
@@ -85,6 +85,8 @@ class Results:
         self._metric = metric
         self.cells: dict[tuple[str, int], dict[str, Any]] = {}
         self.sources: dict[tuple[str, int], str | None] = {}
+        self.measures: dict[tuple[str, int], dict[str, Any]] = {}
+        self.classes: list[str] = []  # names, as far as anything was measured by class
         self._stored_model = model
 
     def resume(self) -> None:
@@ -108,6 +110,9 @@ class Results:
                       for cell in stored['cells']}
         self.sources = {(cell['name'], cell['severity']): cell.get('source')
                         for cell in stored['cells']}
+        self.measures = {(cell['name'], cell['severity']): cell.get('measures', {})
+                         for cell in stored['cells']}
+        self.classes = stored.get('classes', [])
         if unknown := [key for key in self.cells if key not in
                        {cell.key for cell in self.protocol.cells}]:
             raise self._mismatch(f'it has {unknown[0][0]}, severity {unknown[0][1]}, which is '
@@ -132,9 +137,11 @@ class Results:
             f'{self.path} holds results of {self._stored_model} that do not belong to this '
             f'run: {what}. Choose another output folder (out_dir) or remove the file.')
 
-    def add(self, cell: Cell, metrics: Mapping[str, Any], source: str | None = None) -> None:
-        """Keep the metrics of a cell, and what its images were made of."""
+    def add(self, cell: Cell, metrics: Mapping[str, Any], source: str | None = None,
+            measures: Mapping[str, Any] | None = None) -> None:
+        """Keep the metrics of a cell, what its images were made of, and further measures."""
         self.cells[cell.key] = plain_metrics(metrics)
+        self.measures[cell.key] = plain_metrics(measures or {})
         self.sources[cell.key] = source
 
     def check_metric(self) -> None:
@@ -161,11 +168,13 @@ class Results:
             format=FORMAT, benchmark=self.protocol.name, model=self.model,
             metric=self.metric if metrics else None,
             finished=len(finished), expected=len(expected), identity=self.identity,
-            layout=self.protocol.layout(),
+            layout=self.protocol.layout(), classes=self.classes,
             summary=summary,
             cells=[dict(heading=self.protocol.heading(name), name=name, severity=severity,
                         source=self.sources.get((name, severity)),
-                        metrics=self.cells[name, severity]) for name, severity in finished]))
+                        metrics=self.cells[name, severity],
+                        measures=self.measures.get((name, severity), {}))
+                   for name, severity in finished]))
 
     def _summary(self) -> dict:
         summary = for_classes(
@@ -184,12 +193,29 @@ class Results:
 def write_csv(results: Mapping[str, Any], path: str | Path) -> None:
     """Write a results file's cells as a table with one row per cell."""
     cells = results['cells']
-    metrics = list(dict.fromkeys(name for cell in cells for name, value in cell['metrics'].items()
+    values = [{**cell['metrics'], **cell.get('measures', {})} for cell in cells]
+    metrics = list(dict.fromkeys(name for own in values for name, value in own.items()
                                  if not isinstance(value, list)))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(['benchmark', 'model', 'heading', 'name', 'severity', *metrics])
-    for cell in cells:
+    for cell, own in zip(cells, values, strict=True):
         writer.writerow([results['benchmark'], results['model'], cell['heading'], cell['name'],
-                         cell['severity'], *(cell['metrics'].get(name) for name in metrics)])
+                         cell['severity'], *(own.get(name) for name in metrics)])
     write_text_atomically(path, text.getvalue())
+
+
+def write_per_class(results: Mapping[str, Any], path: str | Path) -> None:
+    """Write what a results file holds of every class, with a row for each cell and class."""
+    rows = []
+    for cell in results['cells']:
+        measures = {name.removeprefix('per_class/'): values for name, values in
+                    cell.get('measures', {}).items() if name.startswith('per_class/')}
+        for i, values in enumerate(zip(*measures.values(), strict=True)):
+            names = results.get('classes') or ()
+            rows.append({'benchmark': results['benchmark'], 'model': results['model'],
+                         'name': cell['name'], 'severity': cell['severity'],
+                         'class': names[i] if i < len(names) else i,
+                         **dict(zip(measures, values, strict=True))})
+    if rows:
+        write_table(path, rows)

@@ -4,6 +4,7 @@ from typing import Any
 
 from mmrobust.utils.results_file import PART
 
+from .classes import measure_sentences
 from .draws import STATISTICS, draw_rows, draw_sentences
 from .protocols import CLEAN
 
@@ -67,7 +68,7 @@ def results_table(results: Mapping[str, Any]) -> str:
     """
     metric, summary = results['metric'], results['summary']
     if 'draws' in summary:
-        return draws_table([results])
+        return '\n'.join([draws_table([results]), *measure_sentences(results)])
     values = {(cell['name'], cell['severity']): cell['metrics'].get(metric)
               for cell in results['cells']}
     rows_of = layout(results)
@@ -93,7 +94,8 @@ def results_table(results: Mapping[str, Any]) -> str:
             rows.append(row('', 'mean', mean=number(summary['headings'].get(heading))))
     title = f'{results["benchmark"]}, {value_label(results)}'.rstrip(', ')
     title += f': {results["model"]}'
-    return '\n'.join(filter(None, [title, format_table(rows), headline(results)]))
+    return '\n'.join(filter(None, [title, format_table(rows), headline(results),
+                                   *measure_sentences(results)]))
 
 
 def draws_table(models: Sequence[Mapping[str, Any]]) -> str:

@@ -105,13 +105,14 @@ def _problem(content: Mapping[str, Any]) -> str | None:
         if not isinstance(cell, dict) or type(cell.get('severity')) is not int or not all(
                 isinstance(cell.get(key), str) for key in ('name', 'heading')):
             return f'cell {i} is {cell!r}'[:200]
-        metrics = cell.get('metrics')
-        if not isinstance(metrics, dict):
-            return f'the metrics of {cell["name"]} are {metrics!r}'
-        for name, value in metrics.items():
-            for number in value if isinstance(value, list) else [value]:
-                if number is not None and not _is_number(number):
-                    return f'{name} of {cell["name"]} is {number!r} instead of a number'
+        for kind in ('metrics', 'measures'):
+            metrics = cell.get(kind, None if kind == 'metrics' else {})
+            if not isinstance(metrics, dict):
+                return f'the {kind} of {cell["name"]} are {metrics!r}'
+            for name, value in metrics.items():
+                for number in value if isinstance(value, list) else [value]:
+                    if number is not None and not _is_number(number):
+                        return f'{name} of {cell["name"]} is {number!r} instead of a number'
     keys = [(cell['name'], cell['severity']) for cell in content['cells']]
     if len(set(keys)) < len(keys) or len(keys) != content['finished']:
         return f'{content["finished"]} finished cells, {len(set(keys))} of them there'

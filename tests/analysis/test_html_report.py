@@ -57,6 +57,29 @@ def test_gathers_everything(work_dirs, tmp_path):
     assert 'Incomplete' not in html
 
 
+def test_shows_classes_and_confidence(tmp_path):
+    content = results(40.)
+    content['classes'] = ['road', 'car', 'train']
+    for cell, iou, ece in zip(content['cells'], ([90., 60., None], [80., 30., None],
+                                                 [70., .5, None]), (2., 4., 8.), strict=True):
+        cell['measures'] = {'per_class/IoU': iou, 'calibration/ECE': ece,
+                            'reliability/count': [0] * 14 + [5],
+                            'reliability/confidence': [None] * 14 + [97.],
+                            'reliability/accuracy': [None] * 14 + [80.]}
+    (tmp_path / 'model').mkdir()
+    (tmp_path / 'model/results.json').write_text(json.dumps(seal(content)))
+    write_report([tmp_path / 'model'], tmp_path / 'report.html')
+    html = (tmp_path / 'report.html').read_text()
+    assert 'worst class: car, IoU 15.25 under fog (clean 60.00)' in html
+    assert 'classes that vanish (below 1 of at least 10 clean): car (fog 2)' in html
+    assert html.count('<td data-value="6.0">6</td>') == 1  # mean ECE of fog
+    assert html.count('data:image/png') == 3  # bars, heat map, reliability diagram
+    content['cells'][1]['measures'] = {'per_class/IoU': ['x']}
+    (tmp_path / 'model/results.json').write_text(json.dumps(seal(content)))
+    with pytest.raises(ValueError, match="per_class/IoU of fog is 'x' instead of a number"):
+        write_report([tmp_path / 'model'], tmp_path / 'report.html')
+
+
 def test_what_is_left_out_is_said(work_dirs, tmp_path):
     (work_dirs[0] / 'results.json').write_text('[1]')
     said = write_report(work_dirs, tmp_path / 'report.html')

@@ -81,6 +81,7 @@ class FlipProbability(BaseMetric):
     """
 
     default_prefix = 'flip'
+    measurable = False  # frames of videos, not labelled images
 
     def __init__(self, baseline: float | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
