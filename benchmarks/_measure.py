@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from mmrobust.utils.tables import format_table
+
 Step = Callable[[], object]
 
 
@@ -84,14 +86,6 @@ def size(text: str) -> tuple[int, int]:
     return first, second
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Aligned text columns."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = ['  '.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-             for row in [header, *rows]]
-    return '\n'.join([lines[0], '-' * len(lines[0]), *lines[1:]])
-
-
 def compare(sizes: dict[str, tuple], cases: list[str], baseline: str,
             make_step: Callable[..., Step], device: str, threads: int = 0,
             skip: Callable[..., bool] = lambda *_: False) -> list[dict]:
@@ -113,5 +107,6 @@ def compare(sizes: dict[str, tuple], cases: list[str], baseline: str,
                           memory_ratio=memory[name] / memory[baseline])
             records.append(record)
             rows.append([v if isinstance(v, str) else f'{v:.2f}' for v in record.values()])
-    print(table(['size', 'case', 'ms', 'MiB', f'time / {baseline}', f'memory / {baseline}'], rows))
+    header = ['size', 'case', 'ms', 'MiB', f'time / {baseline}', f'memory / {baseline}']
+    print(format_table([header, None, *rows], text_columns=0))
     return records

@@ -19,6 +19,7 @@ from mmrobust.utils.files import write_table, write_text_atomically
 from mmrobust.utils.lock import locked
 from mmrobust.utils.processes import Stopped, StopRequests, end_with_parent
 from mmrobust.utils.results_file import PART, load_results
+from mmrobust.utils.tables import format_table
 
 Settings = dict[str, str]
 REQUESTS = StopRequests()
@@ -183,9 +184,7 @@ def _collect(out: Path, grid: Sequence[Settings]) -> str:
     text = [[key.rsplit('.', 1)[-1] for key in rows[0]],
             *([f'{value:.2f}' if isinstance(value, float) else '-' if value is None else value
                for value in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*text, strict=True)]
-    return '\n'.join('  '.join(cell.rjust(width) for cell, width in
-                               zip(line, widths, strict=True)) for line in text)
+    return format_table(text, text_columns=0)
 
 
 def _numbers(results: Mapping[str, Any] | None) -> dict[str, float]:

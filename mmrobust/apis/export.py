@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmrobust.analysis.subject import Subject
 from mmrobust.checkpoints import find_checkpoint
+from mmrobust.models.image_range import swaps_channels
 from mmrobust.models.network import EXPORTED, FACTS, ExportedNetwork, logits_of
 from mmrobust.utils.files import write_atomically
 from mmrobust.utils.hosts import release
@@ -172,11 +173,9 @@ def _facts(model: nn.Module) -> dict[str, Any]:
         values = getattr(preprocessor, name, None)
         return None if values is None else values.flatten().tolist()
 
-    swaps = getattr(preprocessor, '_channel_conversion', False) or getattr(
-        preprocessor, 'to_rgb', False)
     classes = (getattr(model, 'dataset_meta', None) or {}).get('classes')
     return dict(mean=numbers('mean'), std=numbers('std'),
-                channels='RGB' if swaps else 'as the pipeline loads them', classes=classes)
+                channels='RGB' if swaps_channels(preprocessor) else 'as the pipeline loads them', classes=classes)
 
 
 def _write_checked(path: Path, network: nn.Module, images: Tensor, facts: dict) -> Exported:

@@ -10,6 +10,7 @@ from mmengine.model import BaseTTAModel
 from torch import Tensor, nn
 
 from mmrobust.corruptions.seeding import image_seed
+from mmrobust.models.image_range import normalisation, swaps_channels
 
 from .losses import losses_of
 
@@ -56,13 +57,10 @@ class Victim:
         self.moved = torch.zeros(len(self.images), dtype=torch.bool, device=self.device)
 
         preprocessor = self.model.data_preprocessor
-        self._flip = bool(getattr(preprocessor, '_channel_conversion',
-                                  getattr(preprocessor, 'to_rgb', False)))
-        mean, std = getattr(preprocessor, 'mean', None), getattr(preprocessor, 'std', None)
+        self._flip = swaps_channels(preprocessor)
         ones = torch.ones(self.images.shape[1], 1, 1, device=self.device)
-        # without normalisation the model sees pixels of 0 to 255
-        self.mean, self.std = ((0 * ones, ones / 255) if mean is None
-                               else (self._order(ones * mean / 255), self._order(ones * std / 255)))
+        self.mean, self.std = (self._order(ones * value / 255)
+                               for value in normalisation(preprocessor))
 
     def _order(self, x: Tensor) -> Tensor:
         """Between the channels of the pipeline and of the model: RGB and BGR are mirror images."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmrobust.utils.options import Overrides
 
-from .arguments import CONFIG, config_name
+from .arguments import CONFIG, add_selection, config_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='keys of the config and their values; randomness.seed=0,1,2 repeats '
                         'runs')
     parser.add_argument('--benchmark', required=True, metavar='NAME', help='as of a test')
-    parser.add_argument('--corruptions', nargs='+', metavar='NAME',
-                        help='only these corruptions of the benchmark')
-    parser.add_argument('--severities', nargs='+', metavar='N', help='only these severities')
+    add_selection(parser)
     parser.add_argument('--benchmark-options', nargs='+', action=Overrides, metavar='KEY=VALUE',
                         help='options of the benchmark, e.g. masks=100')
     parser.add_argument('--amp', action='store_true', help='mixed precision')
@@ -45,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     test = [*(['--benchmark-options', *(f'{key}={value}' for key, value in options.items())]
               if options else []),
             *(['--corruptions', *args.corruptions] if args.corruptions else []),
-            *(['--severities', *args.severities] if args.severities else [])]
+            *(['--severities', *map(str, args.severities)] if args.severities else [])]
     amp = ['--amp'] if args.amp else []
     out = args.out or Path('work_dirs', f'{config_name(args.config)}_ablation')
     print(run_ablation(shipped('tools'), args.config, grid, args.benchmark, out, args.cfg_options,

@@ -31,6 +31,14 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
                         help='let checkpoints run code of their own when they are loaded')
 
 
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """A part of a benchmark."""
+    parser.add_argument('--corruptions', nargs='+', metavar='NAME',
+                        help='only these corruptions of the benchmark')
+    parser.add_argument('--severities', nargs='+', type=int, metavar='N',
+                        help='only these severities (1 to 5)')
+
+
 def add_launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
                         default='none', help='how processes are started (default: none)')

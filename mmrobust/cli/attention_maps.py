@@ -6,14 +6,7 @@
 """
 import argparse
 
-from .arguments import (
-    add_condition,
-    add_heads,
-    add_layers,
-    add_models,
-    conditions,
-    load_subjects,
-)
+from .arguments import add_condition, add_heads, add_layers, add_models, conditions, load_subjects
 
 
 def place(text: str) -> tuple[float, float]:

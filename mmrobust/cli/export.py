@@ -11,7 +11,7 @@ at another batch and image size too where those stay free. It stands for a check
 import argparse
 from pathlib import Path
 
-from .arguments import CONFIG, add_overrides, add_trust, config_name
+from .arguments import CONFIG, add_overrides, add_selection, add_trust, config_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--benchmark', metavar='NAME',
                         help='then run this benchmark on the model and on every file, and '
                         'compare them')
-    parser.add_argument('--corruptions', nargs='+', metavar='NAME',
-                        help='only these corruptions of the benchmark')
-    parser.add_argument('--severities', nargs='+', type=int, metavar='N',
-                        help='only these severities (1 to 5)')
+    add_selection(parser)
     parser.add_argument('--work-dir', help='where files and results go '
                         '(default: work_dirs/NAME_OF_CONFIG/export)')
     add_trust(parser)

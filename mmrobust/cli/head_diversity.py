@@ -4,13 +4,7 @@
 """
 import argparse
 
-from .arguments import (
-    add_condition,
-    add_layers,
-    add_models,
-    conditions,
-    load_subjects,
-)
+from .arguments import add_condition, add_layers, add_models, conditions, load_subjects
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

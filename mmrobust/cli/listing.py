@@ -2,6 +2,8 @@
 import argparse
 from collections.abc import Iterable
 
+from mmrobust.utils.tables import format_table
+
 NEEDS_HOSTS = False
 
 
@@ -16,9 +18,7 @@ def run(args: argparse.Namespace) -> None:
     if not rows:
         raise ValueError(f"no {args.what} with '{args.containing}' in their name: `mmrobust list "
                          f'{args.what}` shows all')
-    width = max(len(name) for name, _ in rows)
-    for name, note in rows:
-        print(f'{name:<{width}}  {note}'.rstrip())
+    print(format_table(rows))
 
 
 def configs() -> Iterable[tuple[str, str]]:

@@ -3,7 +3,14 @@ import argparse
 
 from mmrobust.utils.options import Overrides
 
-from .arguments import CONFIG, add_launcher, add_overrides, add_trust, set_launcher
+from .arguments import (
+    CONFIG,
+    add_launcher,
+    add_overrides,
+    add_selection,
+    add_trust,
+    set_launcher,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What a test and a benchmark share."""
     parser.add_argument('--work-dir', help='where logs and results go '
                         '(default: work_dirs/NAME_OF_CONFIG)')
-    parser.add_argument('--corruptions', nargs='+', metavar='NAME',
-                        help='only these corruptions of the benchmark')
-    parser.add_argument('--severities', nargs='+', type=int, metavar='N',
-                        help='only these severities (1 to 5)')
+    add_selection(parser)
     parser.add_argument('--corrupted-root', metavar='DIR',
                         help='read corrupted images from DIR/<type>/<severity>/ instead of '
                         'corrupting on the fly')

@@ -1,13 +1,11 @@
 """Several models on one benchmark, side by side."""
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from mmrobust.utils.files import write_table, write_text_atomically
+from mmrobust.utils.files import write_rows, write_table
 from mmrobust.utils.results_file import PART, load_results, other_conditions
 
 from .draws import draw_rows
@@ -128,10 +126,7 @@ def _write_csv(models: Sequence[Mapping[str, Any]], path: Path) -> None:
              if any(model['summary'].get(name) is not None for model in models)]
     rows += [['not comparable', *('; '.join(model['other_conditions']) for model in models)]
              for _ in range(any(model['other_conditions'] for model in models))]
-    text = io.StringIO()
-    csv.writer(text, lineterminator='\n').writerows(
-        [['name', *(model['model'] for model in models)], *rows])
-    write_text_atomically(path, text.getvalue())
+    write_rows(path, [['name', *(model['model'] for model in models)], *rows])
 
 
 def _per_type(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -106,11 +106,11 @@ class CorruptionTestLoop(TestLoop):
         self._said_lacking = False
         self._attacks = {cell.key: TASK_UTILS.build(cell.attack)
                          for cell in self.protocol.selected if cell.attack is not None}
-        self.fp16 = fp16
-        self._runner = runner
         if is_main_process():
             self._check_datasets()
-        self._build(self.protocol.selected[0])
+        first = self.protocol.selected[0]
+        super().__init__(runner, *self._configs(first), fp16)
+        self._note_built(first)
         if is_main_process():
             self._switch.check_folders(self.protocol.selected)
 
@@ -230,8 +230,8 @@ class CorruptionTestLoop(TestLoop):
         super().run_iter(idx, data_batch)
         self._progress.step(idx + 1)
 
-    def _build(self, cell: Cell) -> None:
-        """Build the data loader and the evaluator that the cell needs."""
+    def _configs(self, cell: Cell) -> tuple[Any, Any]:
+        """What the data loader and the evaluator of the cell are built from."""
         dataloader, evaluator = self._given
         if isinstance(dataloader, dict):
             # workers that outlive a cell would go on reading the old one
@@ -244,7 +244,9 @@ class CorruptionTestLoop(TestLoop):
                              f'Runner test_dataloader as a dict.')
         if cell.evaluator is not None:
             evaluator = copy.deepcopy(cell.evaluator)
-        super().__init__(self.runner, dataloader, evaluator, self.fp16)
+        return dataloader, evaluator
+
+    def _note_built(self, cell: Cell) -> None:
         self._built = _needs(cell)
         self._switch = PipelineSwitch(self.dataloader.dataset)
 
@@ -260,7 +262,9 @@ class CorruptionTestLoop(TestLoop):
 
     def _enter(self, cell: Cell) -> None:
         if _needs(cell) != self._built:
-            self._build(cell)
+            built = TestLoop(self.runner, *self._configs(cell), self.fp16)
+            self.dataloader, self.evaluator = built.dataloader, built.evaluator
+            self._note_built(cell)
         self._switch.switch(cell)
         self._attack = self._attacks.get(cell.key)
         if self._pictures is not None:

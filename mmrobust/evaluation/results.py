@@ -1,6 +1,4 @@
 """The results file of a benchmark: one model, every finished cell, and their summary."""
-import csv
-import io
 import json
 import math
 import numbers
@@ -8,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmrobust.utils.files import write_table, write_text_atomically
+from mmrobust.utils.files import write_rows, write_table, write_text_atomically
 from mmrobust.utils.results_file import FORMAT, differences, load_results, seal
 
 from .protocols import Cell, Protocol
@@ -196,13 +194,11 @@ def write_csv(results: Mapping[str, Any], path: str | Path) -> None:
     values = [{**cell['metrics'], **cell.get('measures', {})} for cell in cells]
     metrics = list(dict.fromkeys(name for own in values for name, value in own.items()
                                  if not isinstance(value, list)))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['benchmark', 'model', 'heading', 'name', 'severity', *metrics])
-    for cell, own in zip(cells, values, strict=True):
-        writer.writerow([results['benchmark'], results['model'], cell['heading'], cell['name'],
-                         cell['severity'], *(own.get(name) for name in metrics)])
-    write_text_atomically(path, text.getvalue())
+    write_rows(path, [
+        ['benchmark', 'model', 'heading', 'name', 'severity', *metrics],
+        *([results['benchmark'], results['model'], cell['heading'], cell['name'],
+           cell['severity'], *(own.get(name) for name in metrics)]
+          for cell, own in zip(cells, values, strict=True))])
 
 
 def write_per_class(results: Mapping[str, Any], path: str | Path) -> None:

@@ -1,32 +1,20 @@
-"""Results as tables for the terminal."""
+"""Results as tables."""
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmrobust.utils.results_file import PART
+from mmrobust.utils.tables import Row, format_table
 
 from .classes import measure_sentences
 from .draws import STATISTICS, draw_rows, draw_sentences
 from .protocols import CLEAN
 
-Row = Sequence[str] | None
 TOTALS = ('P', 'mPC', PART, 'rPC', 'mean_error', 'mCE', 'mCE_without_noise')
 
 
 def number(value: float | None, signed: bool = False) -> str:
     """Two decimals; a dash for what is missing."""
     return '-' if value is None else format(value, '+.2f' if signed else '.2f')
-
-
-def format_table(rows: Sequence[Row], text_columns: int = 2) -> str:
-    """Rows in columns, all but the first ones right-aligned; None draws a line."""
-    widths = [max(map(len, column)) for column in zip(*filter(None, rows), strict=True)]
-    lines = []
-    for row in rows:
-        cells = row or ['-' * width for width in widths]
-        lines.append(('  ' if row else '--').join(
-            cell.ljust(width) if i < text_columns else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))).rstrip())
-    return '\n'.join(lines)
 
 
 def headline(results: Mapping[str, Any]) -> str:

@@ -3,10 +3,10 @@ import csv
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 # Temporary files: hidden, so that no data set lists them, and short, so that a name that fits
 # has one that fits too.
@@ -130,20 +130,32 @@ def write_bytes_atomically(path: str | Path, content: bytes) -> None:
     write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
 
 
+def write_rows(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows as CSV in one step, None as nothing."""
+    _write_csv(path, lambda file: csv.writer(file, lineterminator='\n').writerows(rows))
+
+
 def write_table(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as CSV in one step; floats with six significant digits, None as nothing.
 
     Rows are taken one by one and not kept, so that any number needs no memory; the file is
     opened before the first is asked for.
     """
+    def write(file: TextIO) -> None:
+        writer = None
+        for row in rows:
+            if writer is None:
+                writer = csv.DictWriter(file, list(row), lineterminator='\n')
+                writer.writeheader()
+            writer.writerow({key: f'{value:.6g}' if isinstance(value, float) else value
+                             for key, value in row.items()})
+
+    _write_csv(path, write)
+
+
+def _write_csv(path: str | Path, fill: Callable[[TextIO], None]) -> None:
     def write(temporary: str) -> None:
         with open(temporary, 'w', encoding='utf-8', errors='surrogateescape', newline='') as file:
-            writer = None
-            for row in rows:
-                if writer is None:
-                    writer = csv.DictWriter(file, list(row), lineterminator='\n')
-                    writer.writeheader()
-                writer.writerow({key: f'{value:.6g}' if isinstance(value, float) else value
-                                 for key, value in row.items()})
+            fill(file)
 
     write_atomically(path, write)
