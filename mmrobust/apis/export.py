@@ -175,7 +175,8 @@ def _facts(model: nn.Module) -> dict[str, Any]:
 
     classes = (getattr(model, 'dataset_meta', None) or {}).get('classes')
     return dict(mean=numbers('mean'), std=numbers('std'),
-                channels='RGB' if swaps_channels(preprocessor) else 'as the pipeline loads them', classes=classes)
+                channels='RGB' if swaps_channels(preprocessor) else 'as the pipeline loads them',
+                classes=classes)
 
 
 def _write_checked(path: Path, network: nn.Module, images: Tensor, facts: dict) -> Exported:
