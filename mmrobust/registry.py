@@ -45,7 +45,9 @@ ON_DEMAND: dict[str, dict[str, str]] = {
         'AdversarialOptimWrapperConstructor': 'mmrobust.engine.adversarial_optim_wrapper',
     },
     'TASK_UTILS': {
+        'AutoAttack': 'mmrobust.attacks.auto_attack',
         'PGD': 'mmrobust.attacks.pgd',
+        'SegmentationEnsemble': 'mmrobust.attacks.sea',
         'PatchFool': 'mmrobust.attacks.patch_fool',
         'PatchCorruptionAttack': 'mmrobust.attacks.patch_corruption',
     },

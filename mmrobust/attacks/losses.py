@@ -6,8 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .pixels import PIXEL_LOSSES, Pixels
 
-def losses_of(model: nn.Module, inputs: Tensor, samples: Sequence[Any]) -> Tensor:
+
+def losses_of(model: nn.Module, inputs: Tensor, samples: Sequence[Any], loss: str = 'ce',
+              progress: float = 0.) -> Tensor:
     """Loss (B,) of a batch.
 
     Classifiers: the cross-entropy of their logits; the head's own loss where an image may have
@@ -21,19 +24,30 @@ def losses_of(model: nn.Module, inputs: Tensor, samples: Sequence[Any]) -> Tenso
         model (nn.Module): A classifier of MMPretrain's kind or a segmentor of MMSegmentation's.
         inputs (Tensor): What its data preprocessor makes of the images.
         samples (Sequence): Their labelled data samples.
+        loss (str): Another of :data:`PIXEL_LOSSES`, for segmenters.
+        progress (float): Share of the steps that is done, on which some of them depend.
 
     Raises:
         ValueError: If there are no labels, or none that fit what the model predicts.
     """
     if all('gt_sem_seg' in sample for sample in samples):
-        return _segmentation(model, inputs, samples)
+        return torch.stack([PIXEL_LOSSES[loss](pixels, progress)
+                            for pixels in pixels_of(model, inputs, samples)])
+    if loss != 'ce':
+        raise ValueError(f"loss='{loss}' weighs the pixels of a segmenter, and the labels are "
+                         "those of a classifier: use loss='ce', or autoattack")
     if all('gt_label' in sample for sample in samples):
         return _classification(model, inputs, samples)
     raise ValueError('an attack needs labels: the data samples have neither gt_label '
                      '(classification, one task) nor gt_sem_seg (segmentation)')
 
 
-def _segmentation(model: nn.Module, inputs: Tensor, samples: Sequence[Any]) -> Tensor:
+def pixels_of(model: nn.Module, inputs: Tensor, samples: Sequence[Any]) -> list[Pixels]:
+    """What a segmenter says of the pixels of each image of a batch, see :func:`losses_of`."""
+    if not all('gt_sem_seg' in sample for sample in samples):
+        raise ValueError('an attack on pixels needs label maps: the data samples have no '
+                         'gt_sem_seg; add LoadAnnotations to the test pipeline, or attack a '
+                         'classifier with autoattack')
     head = model.decode_head
     if isinstance(head, nn.ModuleList):  # a cascade
         head = head[-1]
@@ -46,9 +60,11 @@ def _segmentation(model: nn.Module, inputs: Tensor, samples: Sequence[Any]) -> T
     logits = model.inference(inputs, [sample.metainfo for sample in samples])
     each_class = logits.shape[1] > 1 and all(
         getattr(objective, 'use_sigmoid', False) for objective in objectives)
+    threshold = None
     if logits.shape[1] == 1:  # the sigmoid of one logit is the softmax of it and 0
+        threshold = torch.logit(torch.tensor(float(head.threshold))).item()
         logits = torch.cat([torch.zeros_like(logits), logits], 1)
-    losses = []
+    found = []
     for sample in model.postprocess_result(logits, samples):
         labels = sample.gt_sem_seg.data.long().to(inputs.device)  # (1, H, W)
         scores = sample.seg_logits.data[None].float()  # (1, classes, H, W)
@@ -60,13 +76,17 @@ def _segmentation(model: nn.Module, inputs: Tensor, samples: Sequence[Any]) -> T
         _check_labels(labels[known], scores.shape[1])
         if each_class:
             targets = F.one_hot(labels.where(known, 0), scores.shape[1]).movedim(-1, 1)
-            each = F.binary_cross_entropy_with_logits(scores, targets.float(), reduction='none')
-            total = (each.sum(1) * known).sum()
+            each = F.binary_cross_entropy_with_logits(
+                scores, targets.float(), reduction='none').sum(1)
         else:
-            total = F.cross_entropy(scores, labels, ignore_index=head.ignore_index,
-                                    reduction='sum')
-        losses.append(total / known.sum().clamp(min=1))
-    return torch.stack(losses)
+            each = F.cross_entropy(scores, labels, ignore_index=head.ignore_index,
+                                   reduction='none')
+        scores = scores[0].flatten(1)
+        predicted = (scores.argmax(0) if threshold is None
+                     else (scores[1] - scores[0] > threshold).long())
+        found.append(Pixels(scores, each.flatten(), predicted, labels.flatten(), known.flatten(),
+                            not each_class))
+    return found
 
 
 def _classification(model: nn.Module, inputs: Tensor, samples: Sequence[Any]) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from mmrobust.corruptions.seeding import image_seed
 from mmrobust.models.image_range import normalisation, swaps_channels
 
-from .losses import losses_of
+from .losses import losses_of, pixels_of
+from .pixels import PIXEL_LOSSES, image_iou
 
 
 class Victim:
@@ -97,11 +98,34 @@ class Victim:
         images = images * 255
         return dict(inputs=images if self._stacked else list(images), **self._rest)
 
-    def losses(self, images: Tensor) -> Tensor:
+    def losses(self, images: Tensor, loss: str = 'ce', progress: float = 0.) -> Tensor:
         """Loss (B,) of images in [0, 1]; see :func:`mmrobust.attacks.losses.losses_of`."""
         data = self.model.data_preprocessor(self.batch(images), False)
         with without_checkpointing(self.model):
-            return losses_of(self.model, data['inputs'], data['data_samples'])
+            return losses_of(self.model, data['inputs'], data['data_samples'], loss, progress)
+
+    def judge(self, images: Tensor, loss: str, progress: float = 0.
+              ) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses (B,), their gradients (B, C, H, W) and the IoU (B,) of a segmenter's images."""
+        images = images.detach().requires_grad_()
+        with torch.enable_grad(), without_checkpointing(self.model):
+            data = self.model.data_preprocessor(self.batch(images), False)
+            found = pixels_of(self.model, data['inputs'], data['data_samples'])
+            losses = torch.stack([PIXEL_LOSSES[loss](pixels, progress) for pixels in found])
+            gradient = self.watch(input_gradient(losses.sum(), images))
+        return losses.detach(), gradient, torch.stack([image_iou(pixels) for pixels in found])
+
+    @torch.no_grad()
+    def scores(self, images: Tensor) -> Tensor:
+        """How well images (B, C, H, W) are predicted, (B,): IoU, or 1 for the right class."""
+        data = self.model.data_preprocessor(self.batch(images), False)
+        samples = data['data_samples']
+        if all('gt_sem_seg' in sample for sample in samples):
+            return torch.stack([image_iou(pixels) for pixels in pixels_of(
+                self.model, data['inputs'], samples)])
+        found = self.model.predict(data['inputs'], samples)
+        return torch.stack([(sample.pred_label == sample.gt_label.to(sample.pred_label.device)
+                             ).all().double() for sample in found])
 
 
 def input_gradient(loss: Tensor, images: Tensor, retain_graph: bool = False) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import zip_longest
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -145,7 +146,7 @@ class CorruptionTestLoop(TestLoop):
                 metrics = super().run()
             metrics = {name: value for name, value in metrics.items()
                        if not name.startswith(f'{PREFIX}/')}
-            measures = measuring.measures if measuring else {}
+            measures = {**(measuring.measures if measuring else {}), **self._recorded()}
             if metrics:
                 metrics = {**metrics, **self._unmoved()}
             main = is_main_process()
@@ -162,15 +163,25 @@ class CorruptionTestLoop(TestLoop):
             self._progress.leave('' if value is None else f'{results.metric} {number(value)}')
         return self._report(results)
 
-    def _unmoved(self) -> dict[str, int]:
-        """How many images an attack had no gradient for, where there are any.
+    def _of_attack(self, name: str, fill: Any) -> list:
+        """What an attack noted of every image.
 
         Samplers give several processes some images twice, so that all have as many.
         """
-        parts = all_gather_object(getattr(self._attack, 'unmoved', []))
-        ordered = [unmoved for step in zip_longest(*parts, fillvalue=False) for unmoved in step]
-        count = sum(ordered[:len(self.dataloader.dataset)])
+        parts = all_gather_object(getattr(self._attack, name, []))
+        ordered = [noted for step in zip_longest(*parts, fillvalue=fill) for noted in step]
+        return ordered[:len(self.dataloader.dataset)]
+
+    def _unmoved(self) -> dict[str, int]:
+        """How many images an attack had no gradient for, where there are any."""
+        count = sum(self._of_attack('unmoved', False))
         return {UNMOVED: count} if count else {}
+
+    def _recorded(self) -> dict[str, float]:
+        """Means over the images of what an attack noted of them."""
+        noted = [own for own in self._of_attack('records', None) if own]
+        return {f'attack/{name}': fmean(own[name] for own in noted) for name in (
+            noted[0] if noted else ())}
 
     def _predictions_of(self, cell: Cell) -> Path:
         name = cell.name.replace('/', '_') + (f'_{cell.severity}' if cell.severity else '')

@@ -188,7 +188,8 @@ class Preflight:
     def _try_attack(self, cell: Cell, batch: Any) -> None:
         """Take one step of an attack."""
         attack = copy.copy(self.loop._attacks[cell.key])
-        attack.steps = 1  # for those that have any
+        for name in ('steps', 'queries', 'restarts'):  # of those that have any
+            setattr(attack, name, 1)
         attack(self.model, batch)
 
     @staticmethod

@@ -159,6 +159,10 @@ class Results:
         """The content of the file. It depends on the results only, not on when and how they
         were gathered."""
         expected = [cell.key for cell in self.protocol.cells]
+        # the budget of an attack belongs to its number; where files lie does not
+        attacks = {cell.key: {key: value for key, value in cell.attack.items()
+                              if key != 'chosen_by'}
+                   for cell in self.protocol.cells if cell.attack}
         finished = [key for key in expected if key in self.cells]
         metrics = any(self.cells.values())
         summary = self._summary() if metrics else {}
@@ -171,7 +175,9 @@ class Results:
             cells=[dict(heading=self.protocol.heading(name), name=name, severity=severity,
                         source=self.sources.get((name, severity)),
                         metrics=self.cells[name, severity],
-                        measures=self.measures.get((name, severity), {}))
+                        measures=self.measures.get((name, severity), {}),
+                        **(dict(attack=attacks[name, severity]) if (name, severity) in attacks
+                           else {}))
                    for name, severity in finished]))
 
     def _summary(self) -> dict:

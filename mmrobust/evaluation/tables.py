@@ -8,6 +8,7 @@ from mmrobust.utils.tables import Row, format_table
 from .classes import measure_sentences
 from .draws import STATISTICS, draw_rows, draw_sentences
 from .protocols import CLEAN
+from .sanity import budgets, warnings
 
 TOTALS = ('P', 'mPC', PART, 'rPC', 'mean_error', 'mCE', 'mCE_without_noise')
 
@@ -56,7 +57,7 @@ def results_table(results: Mapping[str, Any]) -> str:
     """
     metric, summary = results['metric'], results['summary']
     if 'draws' in summary:
-        return '\n'.join([draws_table([results]), *measure_sentences(results)])
+        return '\n'.join([draws_table([results]), *measure_sentences(results), *budgets(results)])
     values = {(cell['name'], cell['severity']): cell['metrics'].get(metric)
               for cell in results['cells']}
     rows_of = layout(results)
@@ -83,7 +84,8 @@ def results_table(results: Mapping[str, Any]) -> str:
     title = f'{results["benchmark"]}, {value_label(results)}'.rstrip(', ')
     title += f': {results["model"]}'
     return '\n'.join(filter(None, [title, format_table(rows), headline(results),
-                                   *measure_sentences(results)]))
+                                   *measure_sentences(results), *budgets(results),
+                                   *warnings(results)]))
 
 
 def draws_table(models: Sequence[Mapping[str, Any]]) -> str:

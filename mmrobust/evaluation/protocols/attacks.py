@@ -1,4 +1,5 @@
 """Attacks on the model's input; the attacks themselves are built from MMEngine's TASK_UTILS."""
+import math
 from collections.abc import Sequence
 
 from mmrobust.checkpoints import find_checkpoint
@@ -16,8 +17,9 @@ PGD_SETTINGS = {
 @register_protocol('pgd')
 def pgd(name: str, settings: str | Sequence[str] = tuple(PGD_SETTINGS),
         radii: float | Sequence[float] | None = None, step_size: float | None = None,
-        steps: int | None = None, random_start: bool | None = None, seed: int = 0) -> Protocol:
-    """L-infinity PGD: the settings of both repositories and FGSM, or a range of radii.
+        steps: int | None = None, random_start: bool | None = None, norm: str | None = None,
+        restarts: int | None = None, seed: int = 0) -> Protocol:
+    """PGD: the settings of both repositories and FGSM (L-infinity), or a range of radii.
 
     Args:
         name (str): Name of the protocol.
@@ -27,13 +29,16 @@ def pgd(name: str, settings: str | Sequence[str] = tuple(PGD_SETTINGS),
         step_size (float, optional): In grey levels. Defaults to a quarter of each radius.
         steps (int, optional), random_start (bool, optional): Of the attacks on ``radii``.
             Default to 5 and True.
+        norm (str, optional), restarts (int, optional): Of the attacks on ``radii``: ``'linf'`` or
+            ``'l2'``, and from how many random starts. Default to ``'linf'`` and 1.
         seed (int): Selects other random starts.
 
     Raises:
         ValueError: On an unknown setting, or if what belongs to radii is given without them.
     """
     own = {key: value for key, value in dict(step_size=step_size, steps=steps,
-                                             random_start=random_start).items()
+                                             random_start=random_start, norm=norm,
+                                             restarts=restarts).items()
            if value is not None}
     if radii is None:
         if own:
@@ -46,18 +51,95 @@ def pgd(name: str, settings: str | Sequence[str] = tuple(PGD_SETTINGS),
                 raise unknown('PGD setting', setting, PGD_SETTINGS)
         attacks = {f'pgd_{setting}': PGD_SETTINGS[setting] for setting in settings}
     else:
-        radii = [radii] if isinstance(radii, (int, float, str)) else radii
-        for radius in radii:
-            if not isinstance(radius, (int, float)):
-                raise ValueError(f'radii={radius}: give numbers, in grey levels of 255')
-        attacks = {f'pgd_{radius:g}': dict(
-            radius=radius / 255,
-            step_size=(radius / 4 if step_size is None else step_size) / 255,
-            steps=own.get('steps', 5), random_start=own.get('random_start', True))
-            for radius in radii}
+        attacks = {f'pgd_{cell}': dict(
+            radius=radius, step_size=radius / 4 if step_size is None else step_size / 255,
+            steps=own.get('steps', 5), random_start=own.get('random_start', True),
+            **{key: own[key] for key in ('norm', 'restarts') if key in own})
+            for cell, radius in _radii(radii, norm or 'linf').items()}
     return _protocol(name, [
         Cell(cell, attack=dict(type='PGD', seed=seed, **attack))
         for cell, attack in attacks.items()])
+
+
+def _radii(radii: float | Sequence[float], norm: str) -> dict[str, float]:
+    """Names of cells and radii for images of [0, 1], of radii in grey levels.
+
+    Raises:
+        ValueError: If one is no number above 0, or beyond what images can differ by.
+    """
+    found = {}
+    for radius in [radii] if isinstance(radii, (int, float, str)) else radii:
+        if not isinstance(radius, (int, float)) or isinstance(radius, bool):
+            raise ValueError(f'radii={radius}: give numbers, in grey levels of 255')
+        if not 0 < radius < math.inf or norm == 'linf' and radius > 255:
+            raise ValueError(f'radii={radius:g}: radii are in grey levels, above 0'
+                             + (' and at most 255' if norm == 'linf' else ''))
+        found[f'{radius:g}' + ('' if norm == 'linf' else f'_{norm}')] = radius / 255
+    if not found:
+        raise ValueError('radii is empty: give at least one, such as radii=8')
+    return found
+
+
+def _weighted_pgd(name: str, radii: float | Sequence[float] = (8,), norm: str = 'linf',
+                  steps: int = 20, step_size: float | None = None, restarts: int = 1,
+                  random_start: bool = True, seed: int = 0) -> Protocol:
+    """PGD on a loss of single pixels, for segmenters: SegPGD and CosPGD.
+
+    Args:
+        name (str): ``'segpgd'`` or ``'cospgd'``.
+        radii (float | Sequence[float]): In grey levels (of 255), also of the L2 norm.
+        norm (str): ``'linf'`` or ``'l2'``.
+        steps (int): Number of steps.
+        step_size (float, optional): In grey levels. Defaults to a quarter of each radius.
+        restarts (int): Random starts, of which each image keeps the worst.
+        random_start (bool): Whether to start anywhere in the ball.
+        seed (int): Selects other random starts.
+    """
+    return _protocol(name, [Cell(f'{name}_{cell}', attack=dict(
+        type='PGD', loss=name, norm=norm, radius=radius, steps=steps, restarts=restarts,
+        step_size=radius / 4 if step_size is None else step_size / 255,
+        random_start=random_start, seed=seed)) for cell, radius in _radii(radii, norm).items()],
+        task='segmentation')
+
+
+register_protocol('segpgd')(_weighted_pgd)
+register_protocol('cospgd')(_weighted_pgd)
+
+
+@register_protocol('sea')
+def sea(name: str, radii: float | Sequence[float] = (8,), norm: str = 'linf',
+        losses: str | Sequence[str] = ('mask_ce_bal', 'mask_ce', 'js'), steps: int = 300,
+        restarts: int = 1, shrink: bool = True, seed: int = 0) -> Protocol:
+    """An ensemble of APGD on three losses, for segmenters; each image keeps the worst.
+
+    Args:
+        name (str): Name of the protocol.
+        radii (float | Sequence[float]): In grey levels (of 255), also of the L2 norm.
+        norm, losses, steps, restarts, shrink, seed: See
+            :class:`mmrobust.attacks.sea.SegmentationEnsemble`.
+    """
+    return _protocol(name, [Cell(f'sea_{cell}', attack=dict(
+        type='SegmentationEnsemble', norm=norm, radius=radius, losses=losses, steps=steps,
+        restarts=restarts, shrink=shrink, seed=seed))
+        for cell, radius in _radii(radii, norm).items()], task='segmentation')
+
+
+@register_protocol('autoattack')
+def autoattack(name: str, radii: float | Sequence[float] = (8,), norm: str = 'linf',
+               attacks: str | Sequence[str] | None = None, steps: int = 100, queries: int = 5000,
+               restarts: int = 1, seed: int = 0) -> Protocol:
+    """AutoAttack on classifiers.
+
+    Args:
+        name (str): Name of the protocol.
+        radii (float | Sequence[float]): In grey levels (of 255), also of the L2 norm.
+        norm, attacks, steps, queries, restarts, seed: See
+            :class:`mmrobust.attacks.auto_attack.AutoAttack`.
+    """
+    return _protocol(name, [Cell(f'autoattack_{cell}', attack=dict(
+        type='AutoAttack', norm=norm, radius=radius, attacks=attacks, steps=steps,
+        queries=queries, restarts=restarts, seed=seed))
+        for cell, radius in _radii(radii, norm).items()], task='classification')
 
 
 @register_protocol('patch-fool')
@@ -106,6 +188,7 @@ def patch_corruption(name: str, masks: int = 10, chosen_by: str | None = None,
     return _protocol(name, cells, summary='spread')
 
 
-def _protocol(name: str, cells: list[Cell], summary: str = 'plain') -> Protocol:
+def _protocol(name: str, cells: list[Cell], summary: str = 'plain', task: str | None = None
+              ) -> Protocol:
     return Protocol(name, (Cell(CLEAN), *cells), {'': tuple(dict.fromkeys(
-        cell.name for cell in cells))}, summary)
+        cell.name for cell in cells))}, summary, task=task)
