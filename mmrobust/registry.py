@@ -36,6 +36,7 @@ ON_DEMAND: dict[str, dict[str, str]] = {
         'ImageNetP': 'mmrobust.datasets.imagenet_p',
         'ImageNetR': 'mmrobust.datasets.imagenet_variants',
         'ImageNetSketch': 'mmrobust.datasets.imagenet_variants',
+        'NamedSubset': 'mmrobust.datasets.subset',
         'SyntheticStreets': 'mmrobust.demo.synthetic_streets',
     },
     'OPTIM_WRAPPERS': {

@@ -9,6 +9,7 @@ from mmrobust.utils.files import write_rows, write_table
 from mmrobust.utils.results_file import PART, load_results, other_conditions
 
 from .draws import draw_rows
+from .intervals import LEVEL, differences
 from .plots import plot_comparison
 from .tables import TOTALS, comparison_table
 
@@ -46,13 +47,16 @@ def load_models(paths: Sequence[str | Path], names: Sequence[str] | None = None)
     if len(names) != len(models):
         raise ValueError(f'{len(names)} names for {len(models)} results files: '
                          f'give one name for each.')
-    return [{**model, 'model': name, 'other_conditions': other} for model, name, other in
-            zip(models, names, conditions, strict=True)]
+    return [{**model, 'model': name, 'other_conditions': other, 'path': path}
+            for model, name, other, path in zip(models, names, conditions, paths, strict=True)]
 
 
 def compare(paths: Sequence[str | Path], out: str | Path | None = None,
             names: Sequence[str] | None = None) -> str:
     """Compare models, and write ``comparison.csv``, ``.png`` and ``per_type.csv`` where asked.
+
+    Differences come with paired intervals over images (``differences.csv``) where the folders of
+    the results hold what each image contributed.
 
     Where all of them ran a part only (``--severities 3``), means are over the cells that all have,
     and the title says which.
@@ -67,16 +71,33 @@ def compare(paths: Sequence[str | Path], out: str | Path | None = None,
     Returns:
         str: The table.
     """
-    models = _on_common_cells(load_models(paths, names))
+    loaded = load_models(paths, names)
+    models = _on_common_cells(loaded)
+    paired = differences([(model['path'], model) for model in loaded
+                          if not model['other_conditions']])
     if out is not None:
+        if paired:
+            write_table(Path(out) / 'differences.csv', paired)
         _write_csv(models, Path(out) / 'comparison.csv')
         if 'draws' not in models[0]['summary']:
             write_table(Path(out) / 'per_type.csv', map(_per_type, models))
         plot_comparison(models, Path(out) / 'comparison.png')
-    return '\n'.join([comparison_table(models), *(
+    return '\n'.join([comparison_table(models), *_paired_sentences(paired), *(
         f'NOT COMPARABLE: {model["model"]} was measured under other conditions than '
         f'{models[0]["model"]}: {"; ".join(model["other_conditions"])}.'
         for model in models if model['other_conditions'])])
+
+
+def _paired_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which differences are more than the choice of images explains."""
+    sentences = []
+    for model in dict.fromkeys(row['model'] for row in rows):
+        texts = [f'{row["name"]} {row["difference"]:+.2f} [{row["low"]:+.2f}, {row["high"]:+.2f}]'
+                 + ('' if row['real'] else ' (no difference shown)')
+                 for row in rows if row['model'] == model]
+        sentences.append(f'{model}, difference with its {LEVEL} % interval (paired bootstrap over '
+                         f'images): {", ".join(texts)}')
+    return sentences
 
 
 def _on_common_cells(models: list[dict]) -> list[dict]:

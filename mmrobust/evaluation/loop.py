@@ -18,11 +18,13 @@ from torch.utils.data import DataLoader
 from mmrobust.datasets.completeness import missing_data
 from mmrobust.datasets.labels import check_batch, ignored_labels
 from mmrobust.datasets.pipeline import leaves
+from mmrobust.datasets.subset import check_size
 from mmrobust.utils.files import write_table
 from mmrobust.utils.lock import locked
 
 from .draws import draw_rows
 from .fingerprint import identity, source
+from .intervals import image_file, interval_sentences, write_images
 from .metrics.measures import PREFIX, RobustnessMeasures, lacks_probabilities
 from .pictures import PredictionPictures
 from .pipeline_switch import PipelineSwitch, for_prepared
@@ -63,6 +65,9 @@ class CorruptionTestLoop(TestLoop):
             ``<name>_<severity>.pkl``. A finished cell without that file runs again.
         measures (bool): Also keep per-class results, calibration and failure detection of every
             cell, see :class:`RobustnessMeasures`. Defaults to True.
+        subset (int, optional): Test on so many images only, the same ones in every cell, chosen
+            by their names (see :class:`NamedSubset`).
+        subset_seed (int): Chooses other ones.
         fp16 (bool): Test under autocast.
         **options: Options of the protocol, such as ``corrupted_root``, ``seed``, ``data_root``.
 
@@ -89,6 +94,8 @@ class CorruptionTestLoop(TestLoop):
                  show_interval: int = 1,
                  predictions: str | None = None,
                  measures: bool = True,
+                 subset: int | None = None,
+                 subset_seed: int = 0,
                  fp16: bool = False,
                  **options: Any) -> None:
         self.protocol = get_protocol(protocol, corruptions, severities, **options)
@@ -96,6 +103,12 @@ class CorruptionTestLoop(TestLoop):
             runner.work_dir, self.protocol.name.replace(',', '+').replace(' ', ''))
         self._model_name = model_name
         self._metric = metric
+        if subset is not None:
+            check_size(subset)
+            if not isinstance(dataloader, dict):
+                raise ValueError(f'subset={subset} needs the test_dataloader as a dict: give '
+                                 'fewer samples instead, such as torch.utils.data.Subset')
+        self._subset = subset, subset_seed
         self._given = dataloader, evaluator
         pictures = PredictionPictures(show_dir or '', show_interval)  # which looks at the interval
         self._pictures = pictures if show_dir else None
@@ -156,6 +169,8 @@ class CorruptionTestLoop(TestLoop):
                 names = (self.evaluator.dataset_meta or {}).get('classes') or ()
                 results.classes = list(map(str, names))
             if main:
+                if measuring and measuring.per_image is not None:
+                    write_images(image_file(self.out_dir, *cell.key), measuring.per_image)
                 results.write()
             if metrics:
                 results.check_metric()  # the cell is kept, whatever its metric is called
@@ -247,8 +262,8 @@ class CorruptionTestLoop(TestLoop):
         if isinstance(dataloader, dict):
             # workers that outlive a cell would go on reading the old one
             dataloader = {**dataloader, 'persistent_workers': False}
+            dataloader['dataset'] = self._dataset_of(cell)
             if cell.dataset is not None:
-                dataloader['dataset'] = _replace_dataset(dataloader['dataset'], cell)
                 dataloader.update(copy.deepcopy(cell.dataloader or {}))
         elif cell.dataset is not None or dataloader.persistent_workers:
             raise ValueError(f'{self.protocol.name} changes what the data loader reads: give the '
@@ -260,6 +275,14 @@ class CorruptionTestLoop(TestLoop):
     def _note_built(self, cell: Cell) -> None:
         self._built = _needs(cell)
         self._switch = PipelineSwitch(self.dataloader.dataset)
+
+    def _dataset_of(self, cell: Cell | None) -> dict:
+        """Config of a cell's data set, or of the config's own, cut to the subset."""
+        own = self._given[0]['dataset']
+        config = own if cell is None or cell.dataset is None else _replace_dataset(own, cell)
+        size, seed = self._subset
+        return config if size is None else dict(
+            type='NamedSubset', dataset=config, size=size, seed=seed)
 
     def _check_datasets(self) -> None:
         """Let the data sets of all cells say what is missing, without reading them."""
@@ -306,7 +329,7 @@ class CorruptionTestLoop(TestLoop):
         dataset, evaluator = self.dataloader.dataset, None
         own_data = any(cell.dataset is None for cell in self.protocol.cells)
         if own_data and self._built[0] is not None:
-            dataset = DATASETS.build(copy.deepcopy(self._given[0]['dataset']))
+            dataset = DATASETS.build(copy.deepcopy(self._dataset_of(None)))
         if any(cell.evaluator is None for cell in self.protocol.cells):
             evaluator = self._given[1]
             if not isinstance(evaluator, Evaluator):
@@ -334,8 +357,7 @@ class CorruptionTestLoop(TestLoop):
                 continue
             known = next((value for built, value in datasets if built == cell.dataset), None)
             if known is None and len(datasets) < FEW_DATASETS:
-                known = source(cell, DATASETS.build(
-                    _replace_dataset(self._given[0]['dataset'], cell)))
+                known = source(cell, DATASETS.build(self._dataset_of(cell)))
                 datasets.append((cell.dataset, known))
             if known is not None:
                 yield cell.key, known
@@ -348,7 +370,8 @@ class CorruptionTestLoop(TestLoop):
             if 'draws' in content['summary']:
                 write_table(osp.join(self.out_dir, 'spread.csv'), draw_rows([content]))
             plot_results(content, osp.join(self.out_dir, 'results.png'))
-            self.runner.logger.info('\n' + results_table(content))
+            self.runner.logger.info('\n'.join(['', results_table(content), *interval_sentences(
+                osp.join(self.out_dir, 'results.json'), content)]))
         return {name: value for name, value in content['summary'].items()
                 if isinstance(value, float)}
 

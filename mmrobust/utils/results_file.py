@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = 2
-CLEAN = 'clean'  # the cell of the data as they are
 PART = 'mPC of a part'  # mean over types of which not all cells are finished
 AGAIN = 'run the benchmark again with another output folder (out_dir), or remove the file first'
 

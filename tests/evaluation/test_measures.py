@@ -10,9 +10,9 @@ from mmpretrain.structures import DataSample
 from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
 
+from mmrobust.evaluation.classes import class_table, measure_sentences, vanished
 from mmrobust.evaluation.confidences import Confidences
 from mmrobust.evaluation.metrics.measures import RobustnessMeasures, lacks_probabilities
-from mmrobust.utils.results_measures import class_table, measure_sentences, vanished
 
 
 def confidences(probabilities, labels):
@@ -214,6 +214,9 @@ def test_samples_given_to_two_processes_count_once(monkeypatch):
         monkeypatch.setattr(measures, 'get_world_size', lambda: 2)
         monkeypatch.setattr(measures, 'all_gather_object', lambda part: parts.append(part) or parts)
         metric.evaluate(3)
+    assert metric.per_image.shape == (3, 3, 4)
+    np.testing.assert_array_equal(metric.per_image[2], RobustnessMeasures._counted(
+        metric, samples[2:])[0])
     assert metric.measures.keys() == whole.keys()
     for name, value in whole.items():
         np.testing.assert_allclose(metric.measures[name], value, err_msg=name)
@@ -269,3 +272,16 @@ def test_heads_whose_scores_are_no_probabilities():
     assert lacks_probabilities(model(loss_decode=sigmoid, out_channels=1)) is None
     assert 'predicts no logits' in lacks_probabilities(model())
     assert lacks_probabilities(Namespace(head=None)) is None
+
+
+def test_worst_types():
+    def cell(name, severity, *values):
+        return dict(name=name, severity=severity, measures={'per_class/IoU': list(values)})
+
+    results = dict(classes=['road', 'car'], cells=[
+        cell('clean', 0, 90., 50.), cell('fog', 1, 80., 30.), cell('snow', 1, 60., 44.)],
+        summary=dict(headings={}, types=dict(fog=55., snow=52.)))
+    assert ('worst type: snow, 52.00; mean over classes of the type that is worst for each: 45.00'
+            in measure_sentences(results))
+    results['summary']['types']['snow'] = None
+    assert not any('worst type' in sentence for sentence in measure_sentences(results))

@@ -1,7 +1,9 @@
 """What a mean hides: every class by itself, and whether the model's confidence can be trusted."""
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.evaluator import BaseMetric
@@ -55,6 +57,8 @@ class RobustnessMeasures(BaseMetric):
 
     Attributes:
         measures (dict): Everything that was measured when it was last evaluated.
+        per_image (np.ndarray): What each image contributed, see
+            :func:`mmrobust.evaluation.intervals.write_images`; None without any.
     """
 
     default_prefix = PREFIX
@@ -69,6 +73,8 @@ class RobustnessMeasures(BaseMetric):
         self._segments = False
         self._count = 0
         self.measures: dict[str, Any] = {}
+        self.per_image: np.ndarray | None = None
+        self._images: list[np.ndarray] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Count the predictions of a batch."""
@@ -94,6 +100,7 @@ class RobustnessMeasures(BaseMetric):
             scores = torch.stack([sample['pred_score'] for sample in samples], 1).float()
             labels = torch.cat([sample['gt_label'].flatten() for sample in samples])
             logits = scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
+            self._images += list(torch.stack([labels.cpu(), scores.argmax(0).cpu()], 1).numpy())
             return _count(logits, scores.argmax(0), labels.to(scores.device),
                           torch.ones_like(labels, dtype=torch.bool).to(scores.device),
                           len(scores), self.confidences)
@@ -108,9 +115,11 @@ class RobustnessMeasures(BaseMetric):
                     tiny = torch.finfo(logits.dtype).tiny
                     logits = torch.cat([1 - logits, logits]).clamp_min(tiny).log()
             number = len(names) if names else len(logits) if logits is not None else 0
-            counted = _added(counted, _count(
-                logits, predicted, labels, labels != self.ignore_index,
-                number or int(max(predicted.max(), labels.max())) + 1, logits is not None))
+            own = _count(logits, predicted, labels, labels != self.ignore_index,
+                         number or int(max(predicted.max(), labels.max())) + 1,
+                         logits is not None)
+            self._images.append(own[0].cpu().numpy().astype(np.int32))
+            counted = _added(counted, own)
         return counted
 
     def evaluate(self, size: int) -> dict[str, Any]:
@@ -123,9 +132,14 @@ class RobustnessMeasures(BaseMetric):
         last_index = (self._count - 1) * processes + rank
         own = self._sums if processes > 1 and last_index >= size else _added(self._sums, self._last)
         total = None
-        for part in all_gather_object(_on_cpu(own)):
+        sums, parts = zip(*all_gather_object((_on_cpu(own), self._images)), strict=True)
+        for part in sums:
             total = _added(total, part)
+        images = [one for step in zip_longest(*parts) for one in step if one is not None][:size]
+        same = len({one.shape for one in images}) == 1
+        self.per_image = np.stack(images) if same else None
         self._sums = self._last = None
+        self._images = []
         self._count = 0
         self.measures = {} if total is None else self.compute_metrics([total])
         return {f'{self.prefix}/{name}': value for name, value in self.measures.items()

@@ -6,8 +6,7 @@ from difflib import get_close_matches
 from inspect import Parameter, signature
 from typing import Any
 
-from mmrobust.utils.results_file import CLEAN
-
+CLEAN = 'clean'
 # types of the steps that images of a size of their own do not need
 RESIZING = ('Resize', 'ResizeEdge', 'CenterCrop', 'EfficientNetCenterCrop', 'Pad')
 

@@ -3,7 +3,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from .results_file import CLEAN
+from .protocols import CLEAN
 
 # a class that was there (clean) and is hardly found any more, in per cent
 THERE, GONE = 10., 1.
@@ -46,6 +46,25 @@ def class_table(results: Mapping[str, Any]) -> ClassTable | None:
     return ClassTable(measure, [name for name, _ in rows], conditions, [row for _, row in rows])
 
 
+def _worst_types(results: Mapping[str, Any], table: ClassTable | None) -> list[str]:
+    """The type with the lowest mean, and the mean over classes of the type that is worst for each.
+
+    Of types whose severities are all finished; where there is one only, it says nothing.
+    """
+    summary = results.get('summary', {})
+    types = {name: value for name, value in summary.get('types', {}).items() if value is not None}
+    if len(types) < 2 or 'headings' not in summary:
+        return []
+    worst = min(types, key=types.get)
+    sentence = f'worst type: {worst}, {types[worst]:.2f}'
+    if table and set(types) <= set(table.conditions):
+        places = [table.conditions.index(name) for name in types]
+        lowest = [min(known) for row in table.values
+                  if (known := [row[i] for i in places if row[i] is not None])]
+        sentence += f'; mean over classes of the type that is worst for each: {fmean(lowest):.2f}'
+    return [sentence]
+
+
 def vanished(results: Mapping[str, Any]) -> list[tuple[str, str, int]]:
     """(class, type, severity) of classes that vanish: below 1 per cent of at least 10 clean."""
     clean = next((found[1] for cell in results['cells']
@@ -86,6 +105,7 @@ def measure_sentences(results: Mapping[str, Any], most: int = 3) -> list[str]:
             value, name, condition, clean = min(found, key=lambda one: one[:3])
             sentences.append(f'worst class: {name}, {table.measure} {value:.2f} under {condition}'
                              + ('' if clean is None else f' (clean {clean:.2f})'))
+    sentences += _worst_types(results, table)
     gone: dict[str, list[str]] = {}
     for name, condition, severity in vanished(results):
         gone.setdefault(name, []).append(f'{condition} {severity}' if severity else condition)

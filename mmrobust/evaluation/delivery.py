@@ -11,8 +11,7 @@ import cv2
 import numpy as np
 from mmengine import fileio
 
-from .grey_levels import find_peak
-from .images import load_named
+from mmrobust.datasets.grey_levels import find_peak
 
 LOOKED_AT = 6
 
@@ -47,7 +46,7 @@ def delivery(dataset: Any, load: Callable[[dict], dict] | None) -> Delivery:
     name, images, infos = type(dataset).__name__, [], []
     for index in indices.tolist():
         info = dataset.get_data_info(index)
-        loaded = load_named(load, copy.deepcopy(info)) if load is not None else info
+        loaded = load(copy.deepcopy(info)) if load is not None else info
         image = loaded.get('img') if isinstance(loaded, dict) else None
         if not isinstance(image, np.ndarray):
             raise ValueError(f'{name} loads {type(image).__name__} instead of an array: it '
