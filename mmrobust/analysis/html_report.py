@@ -11,9 +11,9 @@ import cv2
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from mmrobust.evaluation.classes import confidence_rows, measure_sentences
 from mmrobust.utils.figures import COLOURS, GREY, SIZES, new_figure
 from mmrobust.utils.files import write_text_atomically
+from mmrobust.utils.results_classes import confidence_rows, measure_sentences
 from mmrobust.utils.results_file import NoResultsFileError, load_results, other_conditions
 
 from .measures import class_heat_map, reliability_diagram

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmrobust.evaluation.classes import class_table
-from mmrobust.evaluation.protocols import CLEAN
 from mmrobust.utils.figures import COLOURS, GREY, SEQUENTIAL, SIZES, legend_below, new_figure
+from mmrobust.utils.results_classes import class_table
+from mmrobust.utils.results_file import CLEAN
 
 MOST_CLASSES = 40
 

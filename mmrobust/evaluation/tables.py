@@ -2,10 +2,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mmrobust.utils.results_classes import measure_sentences
 from mmrobust.utils.results_file import PART
 from mmrobust.utils.tables import Row, format_table
 
-from .classes import measure_sentences
 from .draws import STATISTICS, draw_rows, draw_sentences
 from .protocols import CLEAN
 from .sanity import budgets, warnings

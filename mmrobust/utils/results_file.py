@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = 2
+CLEAN = 'clean'  # the name of the cell without a corruption or an attack
 PART = 'mPC of a part'  # mean over types of which not all cells are finished
 AGAIN = 'run the benchmark again with another output folder (out_dir), or remove the file first'
 

@@ -10,9 +10,9 @@ from mmpretrain.structures import DataSample
 from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
 
-from mmrobust.evaluation.classes import class_table, measure_sentences, vanished
 from mmrobust.evaluation.confidences import Confidences
 from mmrobust.evaluation.metrics.measures import RobustnessMeasures, lacks_probabilities
+from mmrobust.utils.results_classes import class_table, measure_sentences, vanished
 
 
 def confidences(probabilities, labels):

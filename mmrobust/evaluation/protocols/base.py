@@ -6,7 +6,8 @@ from difflib import get_close_matches
 from inspect import Parameter, signature
 from typing import Any
 
-CLEAN = 'clean'
+from mmrobust.utils.results_file import CLEAN
+
 # types of the steps that images of a size of their own do not need
 RESIZING = ('Resize', 'ResizeEdge', 'CenterCrop', 'EfficientNetCenterCrop', 'Pad')
 

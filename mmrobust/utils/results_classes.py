@@ -3,7 +3,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from .protocols import CLEAN
+from .results_file import CLEAN
 
 # a class that was there (clean) and is hardly found any more, in per cent
 THERE, GONE = 10., 1.
