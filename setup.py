@@ -92,6 +92,8 @@ setup(
         'export': ['onnx', 'onnxscript', 'onnxruntime'],
         'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'tensorboard', 'shtab', 'onnx',
                 'onnxscript', 'onnxruntime', 'scikit-learn', 'torchmetrics'],
+        # what the backbones are compared with
+        'parity': ['timm', 'transformers'],
     },
     classifiers=[
         'License :: OSI Approved :: Apache Software License',

@@ -15,6 +15,8 @@ ON_DEMAND: dict[str, dict[str, str]] = {
         'LogitsHead': 'mmrobust.models.decode_heads.logits_head',
         'ExportedNetwork': 'mmrobust.models.network',
         'Network': 'mmrobust.models.network',
+        'DINOv2': 'mmrobust.models.backbones.dino',
+        'DINOv3': 'mmrobust.models.backbones.dino',
         'FAN': 'mmrobust.models.backbones.fan',
         'RVT': 'mmrobust.models.backbones.rvt',
         'TAPMixVisionTransformer': 'mmrobust.models.backbones.tap_mit',

@@ -8,7 +8,7 @@ from torch import Tensor
 from mmrobust.ops import attention_rows
 
 BLOCK_ENTRIES = 2**23  # of attention that exist at a time: 32 MB in float32
-MAX_EXTRA_TOKENS = 4  # class, distillation and register tokens before those of the grid
+MAX_EXTRA_TOKENS = 4  # class, distillation and registers before the grid, where nobody tells
 
 
 @dataclass
@@ -31,6 +31,8 @@ class AttentionMaps:
         grid (tuple[int, int], optional): That grid. Otherwise it follows from the image.
         unpadded (tuple[int, int], optional): The part of it that the image covers.
         image_size (tuple[int, int], optional): Height and width of what the model was given.
+        extra_tokens (int, optional): How many tokens stand before those of the grid. Otherwise
+            it follows from the image.
     """
     images: int
     query: Tensor | None = None
@@ -43,6 +45,7 @@ class AttentionMaps:
     grid: tuple[int, int] | None = None
     unpadded: tuple[int, int] | None = None
     image_size: tuple[int, int] | None = None
+    extra_tokens: int | None = None
 
     @classmethod
     def of(cls, weights: Tensor) -> 'AttentionMaps':
@@ -167,7 +170,7 @@ class AttentionMaps:
             bias = bias[own]
         return AttentionMaps(1, cut(self.query), cut(self.key), self.scale, self.logit_mask, bias,
                              cut(self.weights), self.windows, self.grid, self.unpadded,
-                             self.image_size)
+                             self.image_size, self.extra_tokens)
 
     def check_head(self, head: int | None) -> None:
         """Raise ValueError unless there is such a head."""
@@ -181,30 +184,34 @@ class AttentionMaps:
             return self.grid, 0
         if self.image_size is None:
             raise ValueError('these attention maps belong to no image')
-        return token_grid(tokens, self.image_size)
+        return token_grid(tokens, self.image_size, self.extra_tokens)
 
 
-def token_grid(tokens: int, image_size: tuple[int, int]) -> tuple[tuple[int, int], int]:
+def token_grid(tokens: int, image_size: tuple[int, int], extra_tokens: int | None = None
+               ) -> tuple[tuple[int, int], int]:
     """The grid that the tokens of an image form.
 
     Args:
         tokens (int): Number of tokens.
         image_size (tuple[int, int]): Height and width of the image.
+        extra_tokens (int, optional): How many of them stand before the grid. Defaults to as few
+            as possible.
 
     Returns:
         tuple[tuple[int, int], int]: Height and width of the grid, and the number of extra tokens
-        (class, distillation) before it.
+        (class, distillation, registers) before it.
 
     Raises:
         ValueError: If they form none.
     """
     height, width = image_size
+    allowed = range(MAX_EXTRA_TOKENS + 1) if extra_tokens is None else (extra_tokens,)
     found = []
     for stride in range(1, max(image_size) + 1):
         for grid in ((height // stride, width // stride),
                      (-(-height // stride), -(-width // stride))):
             extra = tokens - grid[0] * grid[1]
-            if min(grid) > 0 and 0 <= extra <= MAX_EXTRA_TOKENS:
+            if min(grid) > 0 and extra in allowed:
                 found.append((extra, stride, grid))
     if not found:
         raise ValueError(f'{tokens} tokens do not form a grid over an image of {height} x {width} '

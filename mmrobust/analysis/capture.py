@@ -51,10 +51,11 @@ def capture_attention(model: nn.Module, layers: Sequence[str | int] | None = Non
             if tensor is not None:
                 setattr(maps, part, tensor.detach().to(dtype or tensor.dtype))
         maps.image_size = image_size[0] if image_size else None
+        maps.extra_tokens = getattr(backbone, 'num_extra_tokens', None)
         captured[name] = maps
 
+    backbone = getattr(model, 'backbone', model)
     with ExitStack() as stack:
-        backbone = getattr(model, 'backbone', model)
         stack.callback(backbone.register_forward_pre_hook(note_size, with_kwargs=True).remove)
         reporting = {}
         for name in select_layers(available, layers):

@@ -13,6 +13,7 @@ import torch
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
+from .dino import convert_dino, is_dino, is_unused
 from .recognition import Recognition, recognise
 from .weights import AVERAGE, OWN, WRAPPERS, check_values, find_weights
 
@@ -32,6 +33,9 @@ HEAD_NAMES = (
     ('decode_head.linear_pred.', 'decode_head.conv_seg.'),
 )
 MODEL = ('backbone.', 'head.', 'decode_head.')
+# a DINO of another origin: registers, class token and scales have other names than ours
+FOREIGN_DINO = {'storage_tokens', 'reg_token', 'embeddings.cls_token', 'blocks.0.gamma_1',
+                'blocks.0.mlp.w12.weight'}
 WAVELENGTHS = 'backbone.pos_embed.wavelengths'
 # what no model uses: an unused layer of the authors' head, and counters of a FLOP counter
 HARMLESS = re.compile(r'decode_head\.conv_seg\.|(.*\.)?total_(ops|params)$')
@@ -60,7 +64,8 @@ class Conversion:
 
 
 def from_official(checkpoint: Mapping[str, Any], weights: str = 'auto',
-                  num_heads: tuple[int, ...] | None = None) -> Conversion:
+                  num_heads: tuple[int, ...] | None = None,
+                  rope_base: float | None = None) -> Conversion:
     """Convert a checkpoint of the authors' to our names and verify that our model fits it.
 
     Args:
@@ -68,12 +73,21 @@ def from_official(checkpoint: Mapping[str, Any], weights: str = 'auto',
         weights (str): ``'ema'``, ``'model'``, or ``'auto'``: the moving average where there is
             one. Defaults to ``'auto'``.
         num_heads (tuple[int], optional): See :func:`recognise`. Defaults to None.
+        rope_base (float, optional): See :func:`convert_dino`. Defaults to None.
 
     Raises:
         ValueError: If there are no such weights, if they belong to no supported model, or if
             keys or shapes do not fit the model.
     """
     source, state_dict = _pick(checkpoint, weights)
+    if is_dino(state_dict):
+        ignored = [k for k in state_dict if is_unused(k)]
+        converted, names, recognition = convert_dino(
+            {k: v for k, v in state_dict.items() if k not in ignored}, num_heads, rope_base)
+        _verify(converted, recognition)
+        return Conversion(converted, names, ignored, source, recognition)
+    if rope_base is not None:
+        raise ValueError('--rope-base is for DINOv3, which the weights are not of')
     ignored = [k for k in state_dict if HARMLESS.match(k)]
     state_dict = {k: v for k, v in state_dict.items() if k not in ignored}
     if any(OUR_NAMES.match(key) for key in state_dict):
@@ -128,6 +142,8 @@ def has_official_names(checkpoint: Mapping[str, Any]) -> bool:
         if isinstance(weights, Mapping):
             keys = {_unwrapped(k) for k in weights if isinstance(k, str)}
             ours = any(k.startswith('backbone.') for k in keys)
+            if is_dino(dict.fromkeys(keys)) and keys & FOREIGN_DINO:
+                return True
             if any('.dilation_predictor.' in k for k in keys) or (
                     'decode_head.linear_pred.weight' in keys) or (
                     not ours and 'head.weight' in keys

@@ -31,7 +31,7 @@ class Recognition:
     """What a set of weights was found to be.
 
     Attributes:
-        family (str): ``'FAN'`` or ``'RVT'``.
+        family (str): ``'FAN'``, ``'RVT'``, ``'DINOv2'`` or ``'DINOv3'``.
         task (str): ``'classification'``, ``'segmentation'``, or either of them followed by
             ``' backbone'`` where the weights have no head.
         backbone (dict): Config of our backbone.
@@ -84,8 +84,8 @@ def recognise(weights: Mapping[str, Tensor], num_heads: tuple[int, ...] | None =
         elif 'transformers.0.blocks.0.norm1.weight' in backbone:
             family, config = 'RVT', _rvt(backbone, num_heads)
         else:
-            raise ValueError('the weights belong to neither FAN nor RVT: their keys begin with '
-                             f'{", ".join(list(weights)[:3])}')
+            raise ValueError('the weights belong to neither FAN nor RVT, DINOv2 nor DINOv3: '
+                             f'their keys begin with {", ".join(list(weights)[:3])}')
     except KeyError as error:
         raise ValueError(f'the weights are incomplete: {error} is missing') from None
 

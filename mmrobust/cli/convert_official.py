@@ -16,7 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='the moving average, the model itself, or (auto) the moving average '
                              'where the file has one')
     parser.add_argument('--num-heads', type=int, nargs='+',
-                        help='heads of each stage, for an RVT of a size that has no name')
+                        help='heads of each stage, for an RVT or DINO of a size that has no name')
+    parser.add_argument('--rope-base', type=float,
+                        help='base of the rotary embedding, for DINOv3 files of Hugging Face '
+                             '(rope_theta in their config.json) and timm, which do not hold it; '
+                             'by default 100, as published')
     parser.add_argument('--dry-run', action='store_true',
                         help='print which name becomes which, and write nothing')
     parser.add_argument('--trust', action='store_true',
@@ -45,7 +49,8 @@ def convert(args: argparse.Namespace) -> 'tuple[Conversion, dict]':
         weights = conversion.state_dict
         # timm and MMSegmentation 0.x read the one entry, RVT's code the other
         return conversion, dict(state_dict=weights, model=weights)
-    conversion = from_official(checkpoint, args.weights, args.num_heads and tuple(args.num_heads))
+    conversion = from_official(checkpoint, args.weights, args.num_heads and tuple(args.num_heads),
+                               args.rope_base)
     meta = dict(converted_from=Path(args.source).name, weights=conversion.source,
                 config=conversion.recognition.config)
     theirs = checkpoint.get('meta') or {}

@@ -1,3 +1,4 @@
+from .dino import DINOv2, DINOv3
 from .fan import (
     FAN,
     ChannelProcessing,
@@ -11,5 +12,6 @@ from .fan import (
 )
 from .rvt import RVT
 
-__all__ = ['FAN', 'RVT', 'ChannelProcessing', 'ClassAttention', 'ClassAttentionBlock', 'ConvMLP',
-           'ConvNeXtStem', 'ConvPatchEmbed', 'FourierPositionEncoding', 'HybridEmbed']
+__all__ = ['DINOv2', 'DINOv3', 'FAN', 'RVT', 'ChannelProcessing', 'ClassAttention',
+           'ClassAttentionBlock', 'ConvMLP', 'ConvNeXtStem', 'ConvPatchEmbed',
+           'FourierPositionEncoding', 'HybridEmbed']

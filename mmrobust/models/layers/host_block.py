@@ -20,6 +20,14 @@ def become(module: nn.Module, cls: type) -> None:
     module.__class__ = cls
 
 
+def pool_patches(tap: nn.Module, x: Tensor, hw: tuple[int, int]) -> Tensor:
+    """Tokens (B, E + H * W, C) with the patch tokens pooled and the E first ones as they are."""
+    num_extra = x.shape[1] - hw[0] * hw[1]
+    extra, patches = x[:, :num_extra], x[:, num_extra:]
+    pooled = to_tokens(tap(to_map(patches, hw)))
+    return torch.cat([extra, pooled], dim=1) if num_extra else pooled
+
+
 class TAPBlockMixin:
     """Pools the input of a host block's attention branch.
 
@@ -47,12 +55,7 @@ class TAPBlockMixin:
 
     def pool(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
         """Tokens (B, E + H * W, C) with the patch tokens pooled and the E first ones as is."""
-        if self.tap is None:
-            return x
-        num_extra = x.shape[1] - hw[0] * hw[1]
-        extra, patches = x[:, :num_extra], x[:, num_extra:]
-        pooled = to_tokens(self.tap(to_map(patches, hw)))
-        return torch.cat([extra, pooled], dim=1) if num_extra else pooled
+        return x if self.tap is None else pool_patches(self.tap, x, hw)
 
     def run(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
         return self.mix(x, self.pool(x, hw), hw)
