@@ -73,15 +73,6 @@ def attention_statistics(maps: AttentionMaps, tau: float = 2., top: float = 0.1
         diagonality=own / total_rows if queries == keys else unknown)
 
 
-def head_similarity(maps: AttentionMaps) -> Tensor:
-    """Cosine between the maps of any two heads, (B, h, h)."""
-    gram = 0.
-    for _, block in maps.blocks():
-        flat = block.flatten(2)
-        gram = gram + _per_image(flat @ flat.mT, maps.images).sum(1)
-    return _normalised(gram)
-
-
 def map_similarity(first: AttentionMaps, second: AttentionMaps) -> tuple[Tensor, Tensor]:
     """Cosine between two attention maps of the same layer, such as clean and corrupted.
 

@@ -12,7 +12,6 @@ from mmengine.runner import Runner
 
 from mmrobust.utils.mistakes import nearest
 
-PHASES = ('train', 'val', 'test')
 # keys at the top of a config that some part reads although no config of ours sets them
 TOP_LEVEL = ('runner_type', 'crop_size', 'sync_bn', 'tta_model', 'tta_pipeline', 'fp16',
              'model_wrapper_cfg', 'find_unused_parameters', 'custom_imports', 'auto_scale_lr',

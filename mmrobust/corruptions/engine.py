@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from mmrobust.corruptions import blur, colour, digital, noise, weather
-from mmrobust.corruptions.severities import NAMES, SEVERITIES
+from mmrobust.corruptions.severities import LEVELS, NAMES, SEVERITIES
 from mmrobust.corruptions.streams import FastStream, ReplayStream, Stream
 
 _FUNCTIONS = {name: getattr(module, name)
@@ -86,7 +86,7 @@ def _resolve(name: str, severity: int, family: str):
     if not isinstance(family, str) or family not in SEVERITIES:
         raise ValueError(f'Unknown family of severities {family!r}: '
                          f'choose {" or ".join(map(repr, SEVERITIES))}.')
-    if not _is_integer(severity) or not 1 <= severity <= 5:
+    if not _is_integer(severity) or severity not in LEVELS:
         raise ValueError(f'The severity is {severity!r}: choose an integer from 1 to 5.')
     parameters = SEVERITIES[family][name][severity - 1]
     return _FUNCTIONS[name], parameters if isinstance(parameters, tuple) else (parameters,)

@@ -23,6 +23,8 @@ GROUPS = {
     'holdout': NAMES[15:],
 }
 
+LEVELS = (1, 2, 3, 4, 5)
+
 # family -> type -> the parameters of severities 1 to 5, in the order of the function's arguments
 SEVERITIES = {
     'imagenet': {

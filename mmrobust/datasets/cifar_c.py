@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.registry import DATASETS
 
+from mmrobust.corruptions.severities import LEVELS
 from mmrobust.utils.hosts import require
 
 from .pipeline import without_loading
@@ -63,7 +64,7 @@ class CIFAR10C(BaseDataset):
                  pipeline: Sequence = (),
                  lazy_init: bool = False,
                  **kwargs) -> None:
-        if severity not in range(1, 6):
+        if severity not in LEVELS:
             raise ValueError(f'severity must be an integer from 1 to 5, got {severity!r}.')
         self.corruption = corruption
         self.severity = severity

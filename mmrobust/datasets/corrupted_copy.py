@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mmrobust.corruptions import GROUPS, NAMES, check_size, corrupt, image_seed
+from mmrobust.corruptions.severities import LEVELS
 from mmrobust.utils.files import remove_abandoned, walk, write_bytes_atomically
 from mmrobust.utils.lock import locked
 from mmrobust.utils.processes import end_with_parent
@@ -25,7 +26,7 @@ LOOKED_AT = 6  # images, for what 16 bits mean
 
 
 def write_corrupted_copies(source: str, target: str, corruptions: Sequence[str] = ('benchmark',),
-                           severities: Sequence[int] = (1, 2, 3, 4, 5), *, workers: int = 1,
+                           severities: Sequence[int] = LEVELS, *, workers: int = 1,
                            format: str = 'png', quality: int = 95, channel_order: str = 'rgb',
                            seed: int = 0, family: str = 'imagenet') -> int:
     """Writes ``<target>/<type>/<severity>/<path below source>`` for every image and cell.

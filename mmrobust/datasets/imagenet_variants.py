@@ -8,6 +8,7 @@ from typing import ClassVar
 from mmengine.fileio import get_file_backend
 from mmengine.registry import DATASETS
 
+from mmrobust.corruptions.severities import LEVELS
 from mmrobust.utils.hosts import require
 
 from .imagenet_classes import WNIDS, class_indices
@@ -130,6 +131,6 @@ class ImageNetC(WnidFolders):
     num_images = 50000
 
     def __init__(self, data_root: str, corruption: str, severity: int, **kwargs) -> None:
-        if severity not in range(1, 6):
+        if severity not in LEVELS:
             raise ValueError(f'severity must be an integer from 1 to 5, got {severity!r}.')
         super().__init__(data_root, data_prefix=f'{corruption}/{severity}', **kwargs)

@@ -7,6 +7,8 @@ missing counts as zero: a mean exists once everything that belongs to it is fini
 from collections.abc import Callable, Iterable, Mapping
 from statistics import fmean
 
+from mmrobust.corruptions.severities import LEVELS
+
 from .draws import spread
 from .metrics.corruption_error import ALEXNET_ERROR, corruption_error
 from .protocols import CLEAN, Protocol
@@ -95,7 +97,7 @@ def corruption_errors(protocol: Protocol, cells: Cells, metric: str) -> dict:
         return {**summary, 'notes': [_without_top1('mCE', cells)]}
     means = corruption(protocol, cells, top1)['types']
     errors = {name: None if means.get(name) is None
-              else corruption_error(name, [100 - cells[name, s][top1] for s in range(1, 6)])
+              else corruption_error(name, [100 - cells[name, s][top1] for s in LEVELS])
               for name in ALEXNET_ERROR}
     noise = protocol.headings.get('noise', ())
     quiet = [error for name, error in errors.items() if name not in noise]

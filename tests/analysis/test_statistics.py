@@ -9,7 +9,6 @@ from mmrobust.analysis.capture import window_places
 from mmrobust.analysis.statistics import (
     attention_statistics,
     effective_tokens,
-    head_similarity,
     map_similarity,
     top_share,
 )
@@ -99,9 +98,9 @@ def test_blocks_change_nothing(entries, monkeypatch):
         from mmrobust.models.layers.listening import observe
         observe(dense)
     assert torch.allclose(ours['adl'], loss.similarity(records[0])[:, 0], atol=1e-6)
-    gram = head_similarity(lazy)
-    a, b = dense[0, 0].flatten(), dense[0, 2].flatten()
-    assert gram[0, 0, 2].item() == pytest.approx((a @ b / a.norm() / b.norm()).item(), abs=1e-5)
+    heads = torch.nn.functional.normalize(dense[0].flatten(1), dim=1)
+    assert ours['head_similarity'][0].item() == pytest.approx(
+        (heads @ heads.T).fill_diagonal_(0).sum().item() / len(heads) / (len(heads) - 1), abs=1e-5)
 
 
 def test_windows_are_one_map():

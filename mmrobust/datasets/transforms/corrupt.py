@@ -8,7 +8,7 @@ from mmengine.registry import TRANSFORMS
 
 from mmrobust.corruptions import NAMES, corrupt, recompress
 from mmrobust.corruptions.seeding import image_seed
-from mmrobust.corruptions.severities import SEVERITIES
+from mmrobust.corruptions.severities import LEVELS, SEVERITIES
 from mmrobust.datasets.grey_levels import from_grey_levels, to_grey_levels
 
 CHANNEL_ORDERS = ('rgb', 'bgr')
@@ -64,7 +64,7 @@ class Corrupt(BaseTransform):
                  jpeg_quality: int | None = None) -> None:
         if name not in NAMES:
             raise ValueError(f'unknown corruption {name!r}: known are {", ".join(NAMES)}.')
-        if severity not in range(1, 6):
+        if severity not in LEVELS:
             raise ValueError(f'severity {severity!r} of {name}: choose 1, 2, 3, 4 or 5.')
         if family not in SEVERITIES:
             raise ValueError(f'unknown family of severities {family!r}: '

@@ -5,6 +5,8 @@ Perturbations", ICLR 2019, section 4.1.
 """
 from collections.abc import Sequence
 
+from mmrobust.corruptions.severities import LEVELS
+
 # AlexNet's top-1 error, mean over the five severities; there is none for the four extra types
 ALEXNET_ERROR = {
     'gaussian_noise': 0.886428, 'shot_noise': 0.894468, 'impulse_noise': 0.922640,
@@ -13,7 +15,6 @@ ALEXNET_ERROR = {
     'brightness': 0.564592, 'contrast': 0.853204, 'elastic_transform': 0.646056,
     'pixelate': 0.717840, 'jpeg_compression': 0.606500,
 }
-NUM_SEVERITIES = 5
 
 
 def corruption_error(corruption: str, errors: Sequence[float]) -> float:
@@ -29,7 +30,7 @@ def corruption_error(corruption: str, errors: Sequence[float]) -> float:
     if corruption not in ALEXNET_ERROR:
         raise ValueError(f'AlexNet has no published error on {corruption!r}: the corruption error '
                          f'is defined for {", ".join(ALEXNET_ERROR)}.')
-    if len(errors) != NUM_SEVERITIES:
+    if len(errors) != len(LEVELS):
         raise ValueError(f'the corruption error of {corruption} needs the errors at all '
-                         f'{NUM_SEVERITIES} severities, got {len(errors)}.')
-    return sum(errors) / NUM_SEVERITIES / ALEXNET_ERROR[corruption]
+                         f'{len(LEVELS)} severities, got {len(errors)}.')
+    return sum(errors) / len(LEVELS) / ALEXNET_ERROR[corruption]

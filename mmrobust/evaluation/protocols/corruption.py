@@ -3,12 +3,10 @@ import os.path as osp
 from collections.abc import Iterable, Mapping
 
 from mmrobust.corruptions import GROUPS, NAMES
-from mmrobust.corruptions.severities import SEVERITIES as FAMILIES
+from mmrobust.corruptions.severities import LEVELS, SEVERITIES
 from mmrobust.datasets.copy_records import copy_settings, other_corruptions
 
 from .base import CLEAN, Cell, Protocol, register_protocol, unknown
-
-SEVERITIES = (1, 2, 3, 4, 5)
 
 # Headings of the tables of Hendrycks & Dietterich (ICLR 2019).
 IMAGENET_C = {
@@ -79,7 +77,7 @@ def corruption_protocol(
             made with others, or the published benchmark has no class of its own.
     """
     for option, value, known in (('channel_order', channel_order, ('rgb', 'bgr')),
-                                 ('family', family, FAMILIES)):
+                                 ('family', family, SEVERITIES)):
         if value not in known:
             raise ValueError(f'unknown {option} {value!r} of {name}: choose {" or ".join(known)}.')
     if jpeg_quality is not None and not (
@@ -104,7 +102,7 @@ def corruption_protocol(
     saved = {} if jpeg_quality is None else dict(jpeg_quality=jpeg_quality)
     for heading, types in headings.items():
         for type_ in types:
-            for severity in (severities_of or {}).get(heading, SEVERITIES):
+            for severity in (severities_of or {}).get(heading, LEVELS):
                 corruption = dict(name=type_, severity=severity, seed=seed,
                                   channel_order=channel_order, family=family, **saved)
                 cells.append(Cell(
