@@ -16,6 +16,7 @@ from mmrobust.utils.files import write_text_atomically
 from mmrobust.utils.results_classes import confidence_rows, measure_sentences
 from mmrobust.utils.results_file import NoResultsFileError, load_results, other_conditions
 
+from .explorer import explorer
 from .measures import class_heat_map, reliability_diagram
 from .page import figure, page, table
 
@@ -117,7 +118,7 @@ def _benchmarks(folder: Path, name: str, passed_over: list[str]) -> Iterator[dic
         for path, content in same:
             inner = path.relative_to(folder).parent
             yield {**content, 'model': name if len(same) == 1 else f'{name}/{inner}',
-                   'picture': path.with_suffix('.png')}
+                   'picture': path.with_suffix('.png'), 'folder': folder}
 
 
 def _benchmark_sections(results: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -140,6 +141,8 @@ def _benchmark_sections(results: Sequence[dict[str, Any]]) -> Iterator[tuple[str
                          for name, spread in result['summary']['draws'].items()])
                   for result in own
                   if 'draws' in result['summary'] and result['picture'].exists()]
+        parts += ['<h3>Every cell</h3>', explorer(own)] * any(
+            len(result['cells']) > 1 for result in own)
         parts += [part for result in own for part in _measures(result)]
         if any(result['finished'] < result['expected'] for result in own):
             parts.insert(1, '<p class="note">Incomplete: means of types are over the finished '

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from . import explorer
+
 STYLE = '''
 :root { color-scheme: light; --line: #d8d8d8; --accent: #0072b2; }
 body { font: 15px/1.45 system-ui, sans-serif; color: #1a1a1a; margin: 0 auto; max-width: 75rem;
@@ -56,8 +58,8 @@ def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
                    for i, (heading, html) in enumerate(sections))
     return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<title>{escape(title)}</title><style>{STYLE}</style></head><body>'
-            f'<h1>{escape(title)}</h1><nav>{links}</nav>{body}<script>{SCRIPT}</script>'
+            f'<title>{escape(title)}</title><style>{STYLE}{explorer.STYLE}</style></head><body>'
+            f'<h1>{escape(title)}</h1><nav>{links}</nav>{body}<script>{SCRIPT}{explorer.SCRIPT}</script>'
             f'</body></html>\n')
 
 

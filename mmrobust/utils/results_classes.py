@@ -31,13 +31,13 @@ class ClassTable(NamedTuple):
 
 def class_table(results: Mapping[str, Any]) -> ClassTable | None:
     """The table of a results file; None if nothing was measured by class."""
-    cells = [cell for cell in results['cells'] if _per_class(cell)]
+    cells = [cell for cell in results['cells'] if per_class(cell)]
     if not cells:
         return None
-    measure, first = _per_class(cells[0])
-    cells = [cell for cell in cells if len(_per_class(cell)[1]) == len(first)]
+    measure, first = per_class(cells[0])
+    cells = [cell for cell in cells if len(per_class(cell)[1]) == len(first)]
     conditions = list(dict.fromkeys(cell['name'] for cell in cells))
-    columns = [[_per_class(cell)[1] for cell in cells if cell['name'] == name]
+    columns = [[per_class(cell)[1] for cell in cells if cell['name'] == name]
                for name in conditions]
     names = _names(results, len(first))
     rows = [(name, [_mean(own[i] for own in column) for column in columns])
@@ -68,12 +68,12 @@ def _worst_types(results: Mapping[str, Any], table: ClassTable | None) -> list[s
 def vanished(results: Mapping[str, Any]) -> list[tuple[str, str, int]]:
     """(class, type, severity) of classes that vanish: below 1 per cent of at least 10 clean."""
     clean = next((found[1] for cell in results['cells']
-                  if cell['name'] == CLEAN and (found := _per_class(cell))), None)
+                  if cell['name'] == CLEAN and (found := per_class(cell))), None)
     if clean is None:
         return []
     names = _names(results, len(clean))
     return [(names[i], cell['name'], cell['severity'])
-            for cell in results['cells'] if (found := _per_class(cell)) and len(found[1]) == len(
+            for cell in results['cells'] if (found := per_class(cell)) and len(found[1]) == len(
                 clean) for i, value in enumerate(found[1])
             if value is not None and value < GONE and (clean[i] or 0) >= THERE]
 
@@ -129,7 +129,7 @@ def measure_sentences(results: Mapping[str, Any], most: int = 3) -> list[str]:
     return sentences
 
 
-def _per_class(cell: Mapping[str, Any]) -> tuple[str, Sequence[float | None]] | None:
+def per_class(cell: Mapping[str, Any]) -> tuple[str, Sequence[float | None]] | None:
     """Measure and values of a cell's classes: IoU where there is one, else accuracy."""
     for measure in ('IoU', 'accuracy'):
         values = cell.get('measures', {}).get(f'per_class/{measure}')

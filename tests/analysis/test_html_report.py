@@ -164,8 +164,67 @@ def test_sorts_in_a_browser(tmp_path):
     assert 'WIDTH 3 ERRORS 0' in dom
 
 
+def with_measures(folder):
+    content = results(40.)
+    content['classes'] = ['road', '</script>']
+    for i, cell in enumerate(content['cells']):
+        cell['measures'] = {'per_class/IoU': [90. - i, None]}
+    (folder / 'fog/results.json').write_text(json.dumps(seal(content)))
+    (folder / 'show/fog/2/aachen').mkdir(parents=True)
+    cv2.imwrite(str(folder / 'show/fog/2/aachen/a.png'), np.full((8, 16, 3), 90, np.uint8))
+
+
+def test_what_the_explorer_is_given(work_dirs, tmp_path):
+    with_measures(work_dirs[0])
+    write_report(work_dirs, tmp_path / 'report.html')
+    html = (tmp_path / 'report.html').read_text()
+    data, = re.findall('<script type="application/json">(.*?)</script>', html)
+    data = json.loads(data)
+    assert [model['name'] for model in data['models']] == ['plain', '<ours>', 'third']
+    first, second = data['models'][:2]
+    assert first['classes'] == ['road', '</script>'] and second['classes'] == []
+    assert first['cells'][2] == dict(name='fog', severity=2, value=35., classes=[88., None],
+                                     pictures=[0])
+    assert second['cells'][2]['pictures'] == [] and len(data['pictures']) == 1
+    assert data['pictures'][0].startswith('data:image/jpeg;base64,')
+
+
+def test_looking_around_in_a_browser(work_dirs, tmp_path):
+    with_measures(work_dirs[0])
+    write_report(work_dirs, tmp_path / 'report.html')
+    clicks = '''<script>
+        const box = document.querySelector(".explorer"), [model, type, of] =
+          box.querySelectorAll("select");
+        const pick = (select, index) => { select.selectedIndex = index;
+          select.dispatchEvent(new Event("change")); };
+        const say = () => document.body.append("SEES " + [...box.querySelectorAll("tr")].map(
+          row => [...row.cells].map(cell => cell.textContent).join(" ")).join("; ") + " END");
+        say();
+        pick(of, 1); pick(type, 2); say();
+        box.querySelectorAll("td button")[1].click();
+        const shown = box.querySelector(".shown");
+        document.body.append("SEES " + shown.textContent + " " +
+          shown.querySelectorAll("img").length + " END");
+        pick(model, 1); say();
+        box.querySelectorAll("td button")[0].click();
+        document.body.append("SEES " + shown.textContent + " END");
+        </script>'''
+    html = (tmp_path / 'report.html').read_text().replace('</body>', f'{clicks}</body>')
+    (tmp_path / 'page.html').write_text(html)
+    dom = browse(tmp_path / 'page.html', tmp_path)
+    dom = dom[dom.rindex('</script>'):]
+    dash = '\u2013'
+    assert re.findall('SEES (.*?) END', dom) == [
+        f'type {dash} 1 2; clean 70.00  ; fog  45.00 35.00',
+        'type 1 2; fog 89.00 88.00',
+        'plain: fog, 2, IoU of road 88.00 1',
+        'type 1 2; fog 45.00 35.00',
+        '&lt;ours&gt;: fog, 1, mIoU 45.00No pictures of this cell: keep them with --show-dir '
+        'inside the folder of the model.']
+
+
 def test_report_in_a_browser(work_dirs, tmp_path):
     write_report(work_dirs, tmp_path / 'report.html')
     dom = browse(tmp_path / 'report.html', tmp_path)
-    assert dom.count('<table') == 3 and dom.count('<figure>') == 3
+    assert dom.count('<table') == 4 and dom.count('<figure>') == 3
     assert '<h1>Robustness report</h1>' in dom
