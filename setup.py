@@ -89,6 +89,7 @@ setup(
         'frost': ['imagecorruptions-imaug'],
         'completion': ['shtab'],
         'docs': ['sphinx', 'myst-parser', 'furo'],
+        'app': ['gradio>=6'],
         'export': ['onnx', 'onnxscript', 'onnxruntime'],
         'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'tensorboard', 'shtab', 'onnx',
                 'onnxscript', 'onnxruntime', 'scikit-learn', 'torchmetrics'],

@@ -117,7 +117,7 @@ def draw_attention_maps(subjects: Sequence[Subject], images: Sequence[int | str]
                     maps = [_drawn(captured[view.layer], view.head, query) for view in views]
                     similarity = [row['similarity_to_clean'] for row in own]
                     if query is not None:  # of what is shown, not of all queries
-                        similarity = list(map(_cosine, seen_clean.setdefault(query, maps), maps))
+                        similarity = list(map(cosine, seen_clean.setdefault(query, maps), maps))
                     panels.append(Panel(
                         (place, len(panels)), source.name(image), source.title(image),
                         subject.name, seen, query, picture, views, maps,
@@ -176,7 +176,8 @@ def _drawn(maps: AttentionMaps, head: int | None, query: tuple[float, float] | N
     return matrix.cpu().numpy()
 
 
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two maps of one shape."""
     return float((a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
@@ -215,7 +216,7 @@ def _draw(panels: Sequence[Panel], several: bool, path: Path) -> None:
             title = f'{view}\n' + (f'brightest {top:.2g}' if panel.condition.is_clean
                                    else f'cosine {cosine:.3f}')
             if overlaid:
-                show_image(axis, _overlay(panel.picture, values / top), title)
+                show_image(axis, overlay(panel.picture, values / top), title)
                 _mark(axis, panel.squares[i])
             else:
                 show_image(axis, values, title, cmap=SEQUENTIAL, vmin=0, vmax=top,
@@ -236,7 +237,7 @@ def _mark(axis: Axes, square: tuple[float, float, float, float]) -> None:
                              linewidth=1.4))
 
 
-def _overlay(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
+def overlay(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Attention, 1 or more being the brightest, over the image in grey."""
     from matplotlib import colormaps
 

@@ -165,6 +165,16 @@ class ImageSource:
         """Classes and palette."""
         return self.datasets[0].metainfo
 
+    @property
+    def known_meta(self) -> dict:
+        """Classes and palette as far as they are known without the data being there."""
+        leaf = self._leaves[0]
+        with own_scope(self.cfg), DATASETS.switch_scope_and_registry(None) as registry:
+            kind = leaf['type'] if isinstance(leaf['type'], type) else registry.get(leaf['type'])
+            meta = {**getattr(kind, 'METAINFO', {}),
+                    **(leaf.get('metainfo') or {})}
+        return {key: value for key, value in meta.items() if isinstance(value, (list, tuple))}
+
     def choose(self, number: int, seed: int = 0, indices: Sequence[int] | None = None
                ) -> list[int]:
         """Some images: the given ones, or ``number`` of them drawn by ``seed``.

@@ -20,6 +20,7 @@ COMMANDS = {
     'export': 'export',
     'compare': 'compare',
     'report': 'report',
+    'app': 'app',
     'maps': 'attention_maps',
     'stability': 'attention_stability',
     'masks': 'mask_stability',

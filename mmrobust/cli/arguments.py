@@ -61,14 +61,16 @@ def set_launcher(cfg: Any, args: argparse.Namespace) -> None:
         Path('work_dirs', config_name(args.config)))
 
 
-def add_models(parser: argparse.ArgumentParser, images: int | None = None) -> None:
-    """Models, output and, where ``images`` is a number, the choice of images."""
+def add_models(parser: argparse.ArgumentParser, images: int | None = None, out: bool = True
+               ) -> None:
+    """Models, output unless ``out`` is false, and, where ``images`` is a number, their choice."""
     parser.add_argument('models', nargs='+', metavar='CONFIG CHECKPOINT',
                         help='a config and its checkpoint (a file, or a work dir for its last '
                         'one), for each model')
     parser.add_argument('--names', nargs='+', help='what to call the models')
-    parser.add_argument('--out', help='folder of the results '
-                        '(default: work_dirs/NAME_OF_FIRST_CONFIG/analysis)')
+    if out:
+        parser.add_argument('--out', help='folder of the results '
+                            '(default: work_dirs/NAME_OF_FIRST_CONFIG/analysis)')
     parser.add_argument('--device', help='default: cuda where there is one, else cpu')
     add_overrides(parser, 'of all configs')
     add_trust(parser)
@@ -174,7 +176,8 @@ def load_subjects(args: argparse.Namespace) -> list:
         raise ValueError(f'{len(names)} names for {len(pairs)} models: give one for each')
     if len(set(names)) < len(names):
         raise ValueError(f'the names {", ".join(names)} are not different: give --names')
-    args.out = args.out or str(Path('work_dirs', config_name(pairs[0][0]), 'analysis'))
+    args.out = getattr(args, 'out', None) or str(
+        Path('work_dirs', config_name(pairs[0][0]), 'analysis'))
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     with reading(f'--device {device}', 'name one that this machine has, such as cpu'):
         torch.empty(1, device=device).cpu()
