@@ -1,4 +1,4 @@
-"""A whole training step of FAN-B: plain, with TAP, with ADL, with both; ours and dense."""
+"""A whole training step of FAN-B or a DINO: plain, with TAP, ADL, both; ours and dense."""
 import argparse
 import json
 from pathlib import Path
@@ -15,30 +15,31 @@ from mmrobust.testing import dense_diverse_attention, dense_token_aware_avg_pool
 from mmrobust.utils.allocator import keep_freed_memory
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
-CASES = {  # config, checkpointing, dense formulation
-    'plain': ('fan_b_cityscapes', False, False),
-    'TAP': ('fan_b_tap_cityscapes', False, False),
-    'ADL': ('fan_b_adl_cityscapes', False, False),
-    'TAP & ADL': ('fan_b_tap_adl_cityscapes', False, False),
-    'TAP & ADL, checkpointing': ('fan_b_tap_adl_cityscapes', True, False),
-    'TAP & ADL, dense': ('fan_b_tap_adl_cityscapes', False, True),
+CASES = {  # suffix of the config, checkpointing, dense formulation
+    'plain': ('', False, False),
+    'TAP': ('_tap', False, False),
+    'ADL': ('_adl', False, False),
+    'TAP & ADL': ('_tap_adl', False, False),
+    'TAP & ADL, checkpointing': ('_tap_adl', True, False),
+    'TAP & ADL, dense': ('_tap_adl', False, True),
 }
+ARCHS = 'fan_t', 'fan_s', 'fan_b', 'fan_l', 'dinov2_s', 'dinov2_b', 'dinov3_s', 'dinov3_b'
 
 
-def build(case: str, device: str) -> torch.nn.Module:
-    config, with_cp, _ = CASES[case]
-    cfg = load_config(str(CONFIGS / f'{config}.py'), {
+def build(case: str, device: str, arch: str) -> torch.nn.Module:
+    suffix, with_cp, _ = CASES[case]
+    cfg = load_config(str(CONFIGS / f'{arch}{suffix}_cityscapes.py'), {
         'model.backbone.init_cfg': None, 'model.backbone.with_cp': with_cp})
     return MODELS.build(cfg.model).to(device).train()
 
 
 def make_step(case: str, batch: int, size: int, part: str, device: str, dtype: str,
-              warm_up: bool = False):
+              arch: str, warm_up: bool = False):
     """A step on random images; of the backbone alone, or of the whole model with its losses."""
     if device == 'cpu':
         keep_freed_memory()  # as in training
     batch, size = (1, 64) if warm_up else (batch, size)
-    model = build(case, device)
+    model = build(case, device, arch)
     images = torch.randn(batch, 3, size, size, device=device)
     labels = torch.randint(19, (batch, 1, size, size), device=device)
 
@@ -73,6 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--sizes', type=_measure.size, nargs='+', default=[(2, 512), (1, 1024)],
                         help='images x side in pixels, such as 2x512')
+    parser.add_argument('--arch', choices=ARCHS, default='fan_b')
     parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES))
     parser.add_argument('--part', choices=['model', 'backbone'], default='model')
     parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
@@ -83,7 +85,8 @@ def main() -> None:
     parser.add_argument('--json', help='stores the figures')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    sizes = {f'{batch}x{side}': (batch, side, args.part, args.device, args.dtype)
+    sizes = {f'{batch}x{side}': (batch, side, args.part, args.device, args.dtype,
+                                    args.arch)
              for batch, side in args.sizes}
     records = _measure.compare(
         sizes, args.cases, args.cases[0], make_step, args.device, args.threads,

@@ -123,6 +123,16 @@ def _empty(host: type) -> nn.Module:
     return cls.__new__(cls)
 
 
+def _check_trained(model: nn.Module) -> None:
+    backbone = getattr(model, 'backbone', model)
+    parameters = list(backbone.parameters())
+    if parameters and not any(p.requires_grad for p in parameters):
+        raise ValueError(
+            f'attention is to be diversified, but all of {type(backbone).__name__} is frozen, so '
+            'that the loss would train nothing: freeze fewer blocks, train its token-aware pooling '
+            "(tune='tap' of DINOv2 and DINOv3), or leave the diversification out")
+
+
 @MODELS.register_module(force=True)
 def RobustModel(host: str, diversification: dict | None = None,  # noqa: N802
                 alignment: dict | None = None, augmentation: dict | None = None,
@@ -150,7 +160,8 @@ def RobustModel(host: str, diversification: dict | None = None,  # noqa: N802
 
     Raises:
         KeyError: If the host is not registered.
-        ValueError: If there is nothing to align in the backbone.
+        ValueError: If there is nothing to align in the backbone, or nothing that could be trained
+            to diversify attention.
     """
     with MODELS.switch_scope_and_registry(None) as registry:
         host_class = registry.get(host)
@@ -161,6 +172,8 @@ def RobustModel(host: str, diversification: dict | None = None,  # noqa: N802
     for name, cfg in dict(diversification=diversification, alignment=alignment,
                           augmentation=augmentation).items():
         setattr(model, name, MODELS.build(cfg) if cfg else None)
+    if model.diversification is not None:
+        _check_trained(model)
     if model.alignment is not None:
         model.alignment.prepare(model.backbone)
     if hasattr(model.augmentation, 'prepare'):

@@ -14,11 +14,15 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 SUFFIXES = ['', '_tap', '_adl', '_tap_adl']
 IMAGENET = [f'{stem}{suffix}_imagenet'
             for stem in [*(f'fan_{size}' for size in 'tsbl'),
-                         *(f'rvt_{size}{plus}' for size in 'tsb' for plus in ('', '_plus'))]
+                         *(f'rvt_{size}{plus}' for size in 'tsb' for plus in ('', '_plus')),
+                         *(f'dinov{version}_{size}' for version in '23' for size in 'sbl')]
             for suffix in SUFFIXES] + ['deit_b_tap_adl_imagenet', 'swin_b_tap_adl_imagenet']
 CIFAR = [f'{stem}{suffix}_{data}' for stem in ('fan_s', 'rvt_s_plus')
          for suffix in ('', '_tap_adl', '_deepaugment') for data in ('cifar10', 'cifar100')]
 SMALL = [f'{stem}{suffix}_cifar10' for stem in ('fan_mini', 'rvt_mini') for suffix in SUFFIXES]
+DINO = [f'dinov{stem}{suffix}_{data}' for suffix in SUFFIXES
+        for stem, data in [*((f'{version}_{size}', 'cityscapes') for version in '23'
+                             for size in 'sbl'), ('3_mini', 'camvid')]]
 SEGFORMER = [f'mit_b{size}_tap_adl_cityscapes' for size in range(6)]
 # plain backbones in millions, with their head; rvt_b_plus is the published model
 PARAMETERS = {
@@ -70,6 +74,18 @@ def test_classification(name):
                                          abs=6e-4)
 
 
+@pytest.mark.parametrize('name', DINO)
+def test_dino_segmenters(name):
+    pytest.importorskip('mmseg')
+    cfg, model = build(name)
+    check_objectives(name, cfg, model)
+    with torch.no_grad():
+        logits = model.eval().decode_head(
+            model.extract_feat(torch.empty(1, 3, 64, 120, device='meta')))
+    patch = model.backbone.patch_size
+    assert logits.shape == (1, 19, -(-64 // patch), -(-120 // patch))
+
+
 @pytest.mark.parametrize('name', SEGFORMER)
 def test_segformer(name):
     pytest.importorskip('mmseg')
@@ -84,7 +100,8 @@ def test_segformer(name):
 def test_no_recipe_is_untested():
     # AlexNet, the baseline of mFR, is below
     tested = {*IMAGENET, *CIFAR, *SMALL, *SEGFORMER, 'alexnet_imagenet'}
-    found = {path.stem for pattern in ('*_imagenet.py', '*_cifar*.py', 'mit_*.py')
+    tested |= set(DINO)
+    found = {path.stem for pattern in ('*_imagenet.py', '*_cifar*.py', 'mit_*.py', 'dino*.py')
              for path in CONFIGS.glob(pattern) if '_afat' not in path.stem}
     assert found == tested
 

@@ -229,16 +229,52 @@ def test_compiles_without_breaks():
     torch.testing.assert_close(compiled(x)[0], model(x)[0])
 
 
-def test_training_step():
+def classifier(**backbone):
     pytest.importorskip('mmpretrain')
-    model = checks.build_model('mmpretrain', dict(
+    return checks.build_model('mmpretrain', dict(
         type='RobustModel', host='mmpretrain.ImageClassifier',
         diversification=dict(type='AttentionDiversificationLoss'),
         backbone=dict(type='DINOv3', arch=TOY, tap=TAP, out_type='cls_token',
-                      rope_augmentation=None, **SMALL),
+                      rope_augmentation=None, **SMALL, **backbone),
         head=dict(type='LinearClsHead', num_classes=3, in_channels=16,
                   loss=dict(type='CrossEntropyLoss'))))
-    checks.check_classifier_learns(model, images(4, 3, 40, 40))
+
+
+@pytest.mark.parametrize('tune', ['all', 'tap'])
+def test_training_step(tune):
+    checks.check_classifier_learns(classifier(tune=tune), images(4, 3, 40, 40))
+
+
+def test_diversification_that_would_train_nothing_is_refused():
+    with pytest.raises(ValueError, match='all of DINOv3 is frozen, so that the loss would train'):
+        classifier(frozen_stages=3)
+
+
+def test_alignment():
+    pytest.importorskip('mmpretrain')
+    from mmpretrain.structures import DataSample
+    model = checks.build_model('mmpretrain', dict(
+        type='RobustModel', host='mmpretrain.ImageClassifier',
+        alignment=dict(type='AdversarialFeatureAlignment',
+                       corruption=dict(type='RandomPatchCorruption', patch_size=8)),
+        backbone=dict(type='DINOv3', arch=TOY, tap=TAP, out_type='cls_token', **SMALL),
+        head=dict(type='LinearClsHead', num_classes=3, in_channels=16,
+                  loss=dict(type='CrossEntropyLoss')))).train()
+    losses = model.loss(images(2, 3, 40, 40), [DataSample().set_gt_label(i) for i in range(2)])
+    assert losses['loss_alignment'] > 0
+    sum(v for k, v in losses.items() if 'loss' in k).backward()
+    assert model.backbone.blocks[0].attn.qkv.weight.grad.any()
+
+
+def test_layer_wise_decay_of_mmpretrain():
+    from mmpretrain.engine.optimizers import LearningRateDecayOptimWrapperConstructor
+    constructor = LearningRateDecayOptimWrapperConstructor(
+        dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=1., weight_decay=.1)),
+        dict(layer_decay_rate=.5))
+    rates = {g['param_name']: g['lr'] for g in constructor(classifier()).param_groups}
+    assert rates['backbone.cls_token'] == .5 ** 4
+    assert rates['backbone.blocks.2.tap.predictor.0.weight'] == .5
+    assert rates['head.fc.weight'] == 1.
 
 
 @pytest.mark.parametrize('registers', [0, 4])

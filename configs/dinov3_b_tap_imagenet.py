@@ -1,0 +1,2 @@
+_base_ = './dinov3_b_imagenet.py'
+model = dict(backbone=dict(tap=dict(num_branches=4)))
