@@ -271,7 +271,10 @@ def test_layer_wise_decay_of_mmpretrain():
     constructor = LearningRateDecayOptimWrapperConstructor(
         dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=1., weight_decay=.1)),
         dict(layer_decay_rate=.5))
-    rates = {g['param_name']: g['lr'] for g in constructor(classifier()).param_groups}
+    model = classifier()
+    found = {id(p): group['lr'] for group in constructor(model).param_groups
+             for p in group['params']}
+    rates = {name: found[id(p)] for name, p in model.named_parameters()}
     assert rates['backbone.cls_token'] == .5 ** 4
     assert rates['backbone.blocks.2.tap.predictor.0.weight'] == .5
     assert rates['head.fc.weight'] == 1.
