@@ -7,7 +7,11 @@ import re
 from collections.abc import Mapping
 
 import torch
+from mmengine.registry import MODELS
 from torch import Tensor
+
+from mmrobust.utils.rotary import rope_base as base_of
+from mmrobust.utils.rotary import rope_periods
 
 from .recognition import Recognition
 
@@ -124,9 +128,6 @@ def _fused(parts: dict[str, Tensor]) -> dict[str, Tensor]:
 def _config(parts: dict[str, Tensor], gated: bool, num_heads: tuple[int, ...] | None,
             rope_base: float | None) -> dict:
     """The backbone; gives ``parts`` what belongs to the model and the file does not hold."""
-    from mmrobust.models.backbones.dino import rope_base as base_of
-    from mmrobust.models.backbones.dino import rope_periods
-
     family = 'DINOv2' if 'pos_embed' in parts else 'DINOv3'
     patch = parts['patch_embed.proj.weight']
     width, channels, patch_size = patch.shape[0], patch.shape[1], patch.shape[-1]
@@ -185,5 +186,4 @@ def _config(parts: dict[str, Tensor], gated: bool, num_heads: tuple[int, ...] | 
 
 
 def _zoo(family: str) -> dict[str, dict]:
-    from mmrobust.models.backbones import dino
-    return getattr(dino, family).arch_zoo
+    return MODELS.get(family).arch_zoo

@@ -20,6 +20,8 @@ from mmrobust.models.layers import TokenAwareAvgPooling, attend, checkpoint
 from mmrobust.models.layers.attention import check_heads
 from mmrobust.models.layers.host_block import pool_patches
 from mmrobust.models.layers.tokens import merge_heads, split_heads, to_map, to_tokens
+from mmrobust.utils.rotary import rope_base as base_of
+from mmrobust.utils.rotary import rope_periods
 
 AUGMENTATIONS = ('shift', 'jitter', 'rescale')
 Rope = tuple[Tensor, Tensor]
@@ -93,21 +95,9 @@ class RotaryEmbedding(nn.Module):
                     theirs.to(ours), ours, rtol=2 ** -7, atol=0)):
             raise ValueError(
                 f'the weights were trained with a rotary embedding of base '
-                f'{rope_base(theirs):g}, not {self.base:g}: set rope_base={rope_base(theirs):g} '
+                f'{base_of(theirs):g}, not {self.base:g}: set rope_base={base_of(theirs):g} '
                 'in the backbone')
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def rope_periods(head_dim: int, base: float) -> Tensor:
-    """The periods (head_dim / 4,) of a rotary embedding, from 1 on."""
-    return base ** (torch.arange(head_dim // 4, dtype=torch.float32) * 4 / head_dim)
-
-
-def rope_base(periods: Tensor) -> float:
-    """The base of periods (d / 4,), to three digits; of a single period, 100."""
-    count = len(periods)
-    base = float(periods[-1].double() ** (count / (count - 1))) if count > 1 else 100.
-    return float(f'{base:.3g}')
 
 
 def rotate(x: Tensor, rope: Rope) -> Tensor:
