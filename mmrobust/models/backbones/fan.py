@@ -13,12 +13,12 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
-from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmrobust.models.layers import SelfAttention, TokenAwareAvgPooling, checkpoint
 from mmrobust.models.layers.attention import check_heads
+from mmrobust.models.layers.token_backbone import TokenBackbone
 from mmrobust.models.layers.tokens import merge_heads, split_heads, to_map, to_tokens
 from mmrobust.ops import depthwise_conv2d
 
@@ -385,7 +385,7 @@ def _vit(depth, embed_dim, num_heads, out_indices):
 
 
 @MODELS.register_module(force=True)
-class FAN(BaseModule):
+class FAN(TokenBackbone):
     """Fully attentional network for classification and dense prediction.
 
     Args:
@@ -422,6 +422,7 @@ class FAN(BaseModule):
             Defaults to None.
     """
 
+    out_types = 'featmap', 'cls_token'
     arch_zoo = {
         'tiny_hybrid': _hybrid((8,), (192,), (8,), out_indices=(7, -1)),
         'small_hybrid': _hybrid((10,), (384,), (8,), out_indices=(9, -1)),
@@ -443,15 +444,9 @@ class FAN(BaseModule):
                  init_cfg: dict | None = None):
         super().__init__(init_cfg)
         arch = self._parse_arch(arch)
-        if out_type not in ('featmap', 'cls_token'):
-            raise ValueError(f"out_type='{out_type}': choose 'featmap' or 'cls_token'")
         widths, heads = arch['embed_dims'], arch['num_heads']
         num_blocks = sum(arch['depths'])
-        if not 0. <= drop_path_rate < 1.:
-            raise ValueError(f'drop_path_rate={drop_path_rate} is outside [0, 1)')
-        if not -1 <= frozen_stages <= num_blocks:
-            raise ValueError(f'frozen_stages={frozen_stages} is outside -1 ... {num_blocks}, '
-                             'the number of blocks')
+        self._check_options(out_type, drop_path_rate, frozen_stages, num_blocks)
         self.out_type = out_type
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
@@ -489,21 +484,12 @@ class FAN(BaseModule):
 
     @classmethod
     def _parse_arch(cls, arch: str | dict) -> dict:
-        if isinstance(arch, str):
-            if arch not in cls.arch_zoo:
-                raise ValueError(f"unknown FAN arch '{arch}': choose one of "
-                                 f'{", ".join(cls.arch_zoo)}, or give a dict')
-            return cls.arch_zoo[arch]
-        known = {'embed_dims', 'depths', 'num_heads', 'patch_embed', 'stem_depths', 'stem_dims',
-                 'patch_size', 'out_indices'}
-        if unknown := arch.keys() - known:
-            raise ValueError(f'the FAN arch dict has {", ".join(sorted(map(str, unknown)))}, which '
-                             f'means nothing: known are {", ".join(sorted(known))}')
-        arch = {'patch_embed': 'hybrid', **arch}
-        needed = {'embed_dims', 'depths', 'num_heads',
-                  'stem_depths' if arch['patch_embed'] == 'hybrid' else 'patch_size'}
-        if missing := needed - arch.keys():
-            raise ValueError(f'the FAN arch dict lacks {", ".join(sorted(missing))}')
+        arch = {'patch_embed': 'hybrid', **cls._find_arch(arch, (
+            'embed_dims', 'depths', 'num_heads', 'patch_embed', 'stem_depths', 'stem_dims',
+            'patch_size', 'out_indices'))}
+        cls._check_complete(arch, (
+            'embed_dims', 'depths', 'num_heads',
+            'stem_depths' if arch['patch_embed'] == 'hybrid' else 'patch_size'))
         if len({len(arch[key]) for key in ('embed_dims', 'depths', 'num_heads')}) > 1:
             raise ValueError('embed_dims, depths and num_heads of the FAN arch dict differ in '
                              'length: each has one entry per stage')
@@ -538,9 +524,7 @@ class FAN(BaseModule):
             for name, parameter in self.cls_attn_blocks.named_parameters():
                 if name.split('.', 1)[1].startswith(ClassAttentionBlock.CLASS_ONLY):
                     parameter.requires_grad_(False)
-        for module in self._frozen_modules():
-            module.eval()
-            module.requires_grad_(False)
+        super()._freeze()
 
     def _frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:
@@ -549,24 +533,13 @@ class FAN(BaseModule):
         return frozen + [down for i, down in self.downsamples.items()
                          if int(i) < self.frozen_stages]
 
-    def train(self, mode: bool = True) -> 'FAN':
-        """Training mode; frozen parts stay in evaluation mode."""
-        super().train(mode)
-        for module in self._frozen_modules():
-            module.eval()
-        return self
-
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Image (B, 3, H, W) to maps, or to a tuple of the class token (B, C).
 
         Raises:
             ValueError: If the image is smaller than one token.
         """
-        if min(x.shape[-2:]) < self.patch_embed.stride:
-            raise ValueError(
-                f'an image of {x.shape[-2]} x {x.shape[-1]} pixels has no token: FAN needs at '
-                f'least {self.patch_embed.stride} x {self.patch_embed.stride}; check the crop '
-                'size and the resizing of the pipeline')
+        self._check_image(x)
         x, maps = self.patch_embed(x)
         x = x + self.pos_embed(tuple(x.shape[-2:]))
         hw, x = tuple(x.shape[-2:]), to_tokens(x).contiguous()

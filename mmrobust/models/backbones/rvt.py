@@ -11,11 +11,11 @@ from itertools import pairwise
 
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
-from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmrobust.models.layers import SelfAttention, TokenAwareAvgPooling, checkpoint
+from mmrobust.models.layers.token_backbone import TokenBackbone
 from mmrobust.models.layers.tokens import to_map, to_tokens
 
 
@@ -153,7 +153,7 @@ _BASE = dict(embed_dims=(768,), depths=(12,), num_heads=(12,), mlp='linear')
 
 
 @MODELS.register_module(force=True)
-class RVT(BaseModule):
+class RVT(TokenBackbone):
     """Robust vision transformer for classification and dense prediction.
 
     Args:
@@ -190,6 +190,7 @@ class RVT(BaseModule):
             Defaults to None.
     """
 
+    out_types = 'featmap', 'avg_featmap'
     arch_zoo = {
         'tiny': _TINY,
         'small': _SMALL,
@@ -226,13 +227,7 @@ class RVT(BaseModule):
         if not 0 <= masked_blocks <= depths[0]:
             raise ValueError(f'masked_blocks={masked_blocks} is outside 0 ... {depths[0]}, the '
                              'number of blocks of the first stage')
-        if out_type not in ('featmap', 'avg_featmap'):
-            raise ValueError(f"out_type='{out_type}': choose 'featmap' or 'avg_featmap'")
-        if not 0. <= drop_path_rate < 1.:
-            raise ValueError(f'drop_path_rate={drop_path_rate} is outside [0, 1)')
-        if not -1 <= frozen_stages <= num_blocks:
-            raise ValueError(f'frozen_stages={frozen_stages} is outside -1 ... {num_blocks}, '
-                             'the number of blocks')
+        self._check_options(out_type, drop_path_rate, frozen_stages, num_blocks)
         if bad := [i for i in out_indices if not -num_blocks <= i < num_blocks]:
             raise ValueError(f'out_indices {bad} are outside {-num_blocks} ... {num_blocks - 1}: '
                              'blocks are counted from 0 over all stages')
@@ -259,23 +254,15 @@ class RVT(BaseModule):
             TokenPooling(*pair) for pair in pairwise(widths[:len(self.transformers)]))
         if out_type == 'avg_featmap':
             self.norm = nn.LayerNorm(widths[-1], eps=1e-6)
-        for module in self._frozen_modules():
-            module.requires_grad_(False)
+        self._freeze()
 
     @classmethod
     def _parse_arch(cls, arch: str | dict) -> dict:
-        if isinstance(arch, str):
-            if arch not in cls.arch_zoo:
-                raise ValueError(f"unknown RVT arch '{arch}': choose one of "
-                                 f'{", ".join(cls.arch_zoo)}, or give a dict')
-            arch = cls.arch_zoo[arch]
-        if missing := {'embed_dims', 'depths', 'num_heads'} - arch.keys():
-            raise ValueError(f'the RVT arch dict lacks {", ".join(sorted(missing))}')
-        known = {'embed_dims', 'depths', 'num_heads', 'mlp', 'masked_blocks', 'patch_size'}
-        if unknown := arch.keys() - known:
-            raise ValueError(f'the RVT arch dict has {", ".join(sorted(map(str, unknown)))}, which '
-                             f'means nothing: known are {", ".join(sorted(known))}')
-        return dict(dict(mlp='conv', masked_blocks=0, patch_size=16), **arch)
+        needed = 'embed_dims', 'depths', 'num_heads'
+        optional = dict(mlp='conv', masked_blocks=0, patch_size=16)
+        arch = cls._find_arch(arch, (*needed, *optional))
+        cls._check_complete(arch, needed)
+        return {**optional, **arch}
 
     def _frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:
@@ -288,13 +275,6 @@ class RVT(BaseModule):
             frozen += [pool] if end <= self.frozen_stages else []
         return frozen
 
-    def train(self, mode: bool = True) -> 'RVT':
-        """Training mode; frozen parts stay in evaluation mode."""
-        super().train(mode)
-        for module in self._frozen_modules():
-            module.eval()
-        return self
-
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Image (B, 3, H, W) to maps, or to a tuple of the mean token (B, C).
 
@@ -302,11 +282,7 @@ class RVT(BaseModule):
             ValueError: If the image is smaller than one token, or has more tokens than the
                 position mask of a plus version knows.
         """
-        if min(x.shape[-2:]) < self.patch_embed.stride:
-            raise ValueError(
-                f'an image of {x.shape[-2]} x {x.shape[-1]} pixels has no token: RVT needs at '
-                f'least {self.patch_embed.stride} x {self.patch_embed.stride}; check the crop '
-                'size and the resizing of the pipeline')
+        self._check_image(x)
         x = self.patch_embed(x)
         hw, x = tuple(x.shape[-2:]), to_tokens(x).contiguous()
         with_cp = self.with_cp and self.training
