@@ -18,12 +18,14 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from mmrobust.checkpoints import guard_loading, load_weights
+from mmrobust.datasets.delivery import Delivery, delivery
 from mmrobust.datasets.images import is_local, read_image, shown
 from mmrobust.datasets.pipeline import (
     NamingCompose,
+    edit_loading,
     image_root,
     leaves,
-    replace_loading,
+    loading_step,
     what_it_reads,
 )
 from mmrobust.datasets.transforms.corrupt import Corrupt, relative_path
@@ -135,6 +137,7 @@ class ImageSource:
             if dataset is not None:
                 configs = [{'pipeline': configs[0].get('pipeline', []), **dataset}]
             self.cfg, self._leaves = cfg, configs
+            self._delivered: dict[tuple[int, int], tuple[Delivery, Any, Any]] = {}
             self.pipeline = configs[0]['pipeline']
             # data sets of decoded images, such as MMPretrain's CIFAR10, hold RGB; files are BGR
             self.decoded = not any(what_it_reads(step) == 'img_path' for step in self.pipeline)
@@ -201,7 +204,7 @@ class ImageSource:
         """
         data, i = self.places[index]
         results = data.get_data_info(i)
-        return self._apply(data.pipeline.transforms, results, condition, image_root(data) or None)
+        return self._apply(data.pipeline.transforms, results, condition, data)
 
     def load_file(self, path: str, condition: Condition = CLEAN) -> dict:
         """An image file, without labels, as the pipeline packs it.
@@ -217,18 +220,28 @@ class ImageSource:
             steps = [TRANSFORMS.build(step) for step in self.pipeline
                      if what_it_reads(step) != 'seg_map_path']
         results = dict(img_path=str(path), img_id=0, sample_idx=0)
-        if self.decoded:
+        if self.decoded and loading_step(steps, dict(results)) is None:
             image = np.ascontiguousarray(read_image(path)[..., ::-1])
             results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
-        return self._apply(steps, results, condition, None)
+        return self._apply(steps, results, condition, _ImageFile([results]))
 
     def _apply(self, transforms: Sequence[Any], results: dict, condition: Condition,
-               root: str | None) -> dict:
-        """The pipeline, with the corruption right after the image is loaded."""
-        corruption = [] if condition.corruption is None else [Corrupt(
-            root=root, image_order='rgb' if self.decoded else 'bgr', **condition.corruption)]
-        steps, _ = replace_loading(transforms, lambda step: [ReadImage(step), *corruption])
-        return NamingCompose([*corruption, *steps] if 'img' in results else steps)(results)
+               dataset: Any) -> dict:
+        """The pipeline, with the corruption right after the image is loaded, as in a benchmark."""
+        def corruption(loading: Any) -> list:
+            if condition.corruption is None:
+                return []
+            key = id(dataset), id(loading)
+            if key not in self._delivered:  # kept with both, so that no others get their ids
+                self._delivered[key] = delivery(dataset, loading), dataset, loading
+            found, *_ = self._delivered[key]
+            return [Corrupt(root=image_root(dataset) or None, image_order=found.order,
+                            peak=found.peak, **condition.corruption)]
+
+        steps = edit_loading(transforms, dataset, lambda step: [ReadImage(step), *corruption(step)])
+        if steps is None:
+            steps = [*corruption(None), *transforms]
+        return NamingCompose(steps)(results)
 
     def display(self, data: dict, size: tuple[int, int] | None = None) -> np.ndarray:
         """What the model is given, as RGB uint8 (H, W, 3).
@@ -259,6 +272,13 @@ class ImageSource:
         text = name.removesuffix(
             shared if shared and name.endswith(shared) else Path(name).suffix)
         return text if len(text) <= TITLE else Path(text).name[-TITLE:]
+
+
+class _ImageFile(list):
+    """What is known of an image file, as a data set."""
+
+    def get_data_info(self, index: int) -> dict:
+        return dict(self[index])
 
 
 def readable(name: str) -> str:

@@ -87,6 +87,41 @@ def replace_loading(transforms: Sequence[Any], edit: Callable[[Any], list]
     return edited, found
 
 
+def edit_loading(transforms: Sequence[Any], dataset: Any, edit: Callable[[Any], list]
+                 ) -> list | None:
+    """Put ``edit(transform)`` in the place of what loads the images of a built data set.
+
+    Those are the transforms whose names say so; where there are none, the first one after which
+    there is an image.
+
+    Returns:
+        list, optional: New transforms; None if none of them loads an image.
+    """
+    edited, found = replace_loading(transforms, edit)
+    if found:
+        return edited
+    at = loading_step(transforms, dataset.get_data_info(0))
+    if at is None:
+        return None
+    return [*transforms[:at], *edit(transforms[at]), *transforms[at + 1:]]
+
+
+def loading_step(transforms: Sequence[Any], results: dict) -> int | None:
+    """Place of the step after which there is an image, where there was none before."""
+    if 'img' in results:
+        return None
+    for place, transform in enumerate(transforms):
+        try:
+            results = transform(results)
+        except Exception:  # it needs an image already
+            return None
+        if not isinstance(results, dict):
+            return None
+        if 'img' in results:
+            return place
+    return None
+
+
 class NamingCompose(Compose):
     """A pipeline whose failures to load say which file was being read, from any process."""
 

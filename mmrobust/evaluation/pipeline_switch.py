@@ -8,17 +8,17 @@ import numpy as np
 from mmcv.transforms import TRANSFORMS, Resize
 from mmengine.dataset import Compose
 
+from mmrobust.datasets.delivery import Delivery, delivery
 from mmrobust.datasets.pipeline import (
+    edit_loading,
     image_root,
     leaves,
     name_files,
-    replace_loading,
     without_loading,
 )
 from mmrobust.datasets.transforms.corrupt import Corrupt, relative_path
 from mmrobust.datasets.transforms.read_image import ReadImage, find_corrupted
 
-from .delivery import Delivery, delivery
 from .protocols import CLEAN, Cell
 from .protocols.base import RESIZING
 
@@ -126,12 +126,8 @@ class PipelineSwitch:
             return [ReadImage(loading, root, cell.folder, cell.size), *inserted,
                     *self._corruption(cell, leaf, loading), *resized]
 
-        edited, found = replace_loading(transforms, edit)
-        if found:
+        if (edited := edit_loading(transforms, leaf, edit)) is not None:
             return edited
-        if 'img' not in leaf.get_data_info(0) and (
-                at := _loading_step(leaf, transforms)) is not None:
-            return transforms[:at] + edit(transforms[at]) + transforms[at + 1:]
         if cell.corrupted_root:
             raise ValueError(f'{type(leaf).__name__} reads no image files that ready-made images '
                              f'could replace: leave out their folder to corrupt on the fly.')
@@ -190,18 +186,3 @@ class PipelineSwitch:
                     path = leaf.get_data_info(index).get('img_path')
                     if path:
                         find_corrupted(folder, relative_path(path, image_root(leaf)))
-
-
-def _loading_step(dataset: Any, transforms: list) -> int | None:
-    """Place of the step after which there is an image; None if there is no such step."""
-    results = dataset.get_data_info(0)
-    for place, transform in enumerate(transforms):
-        try:
-            results = transform(results)
-        except Exception:  # it needs an image already
-            return None
-        if not isinstance(results, dict):
-            return None
-        if 'img' in results:
-            return place
-    return None

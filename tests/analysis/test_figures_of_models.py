@@ -7,7 +7,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import BaseTransform
 from mmengine.config import Config
+from mmengine.registry import TRANSFORMS
 
 from mmrobust.analysis.branches import capture_branch_weights, tap_weights
 from mmrobust.analysis.capture import capture_attention
@@ -278,6 +280,35 @@ def test_decoded_images(tmp_path):
     assert torch.equal(source.load_file(file)['inputs'], source.load(0)['inputs'])
     expected = Corrupt('saturate', 3, image_order='rgb')(dict(img=image, sample_idx=0))['img']
     assert np.array_equal(source.display(source.load(0, Condition('saturate', 3))), expected)
+
+
+def test_a_loading_step_of_ones_own(tmp_path):
+    """Found, and its order of channels seen, as in a benchmark, whatever it is called."""
+    pytest.importorskip('mmpretrain')
+
+    class MyReader(BaseTransform):
+        def transform(self, results):
+            results['img'] = cv2.imread(results['img_path'])[..., ::-1]
+            return results
+
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)  # RGB
+    image[..., 0] |= 128
+    file = str(tmp_path / 'image.png')
+    cv2.imwrite(file, image[..., ::-1])
+    (tmp_path / 'list.json').write_text(json.dumps(dict(
+        metainfo={}, data_list=[dict(img_path=file, gt_label=0)])))
+    TRANSFORMS.register_module('MyReader', module=MyReader)
+    try:
+        source = ImageSource(Config(dict(test_dataloader=dict(dataset=dict(
+            type='mmpretrain.BaseDataset', ann_file=str(tmp_path / 'list.json'),
+            pipeline=[dict(type='MyReader'), dict(type='mmpretrain.PackInputs')])))))
+        seen = source.load_file(file, FOG)
+        assert torch.equal(source.load(0, FOG)['inputs'], seen['inputs'])
+        expected = Corrupt('fog', 3, image_order='rgb')(dict(img=image, img_path=file))['img']
+        assert np.array_equal(seen['inputs'].permute(1, 2, 0).numpy(), expected)
+        assert np.array_equal(source.display(source.load(0)), image)
+    finally:
+        del TRANSFORMS.module_dict['MyReader']
 
 
 def test_what_a_picture_is_called(subject, tmp_path):

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from mmengine import fileio
 
-from mmrobust.datasets.grey_levels import find_peak
+from .grey_levels import find_peak
+from .images import load_named
 
 LOOKED_AT = 6
 
@@ -46,7 +47,7 @@ def delivery(dataset: Any, load: Callable[[dict], dict] | None) -> Delivery:
     name, images, infos = type(dataset).__name__, [], []
     for index in indices.tolist():
         info = dataset.get_data_info(index)
-        loaded = load(copy.deepcopy(info)) if load is not None else info
+        loaded = load_named(load, copy.deepcopy(info)) if load is not None else info
         image = loaded.get('img') if isinstance(loaded, dict) else None
         if not isinstance(image, np.ndarray):
             raise ValueError(f'{name} loads {type(image).__name__} instead of an array: it '

@@ -5,9 +5,9 @@ import pytest
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine.dataset import BaseDataset
 
+from mmrobust.datasets.delivery import delivery
 from mmrobust.datasets.grey_levels import find_peak
 from mmrobust.datasets.transforms.corrupt import Corrupt
-from mmrobust.evaluation.delivery import delivery
 from mmrobust.evaluation.pipeline_switch import PipelineSwitch
 from mmrobust.evaluation.protocols import Cell
 
