@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmrobust.utils.files import write_atomically
+from mmrobust.utils.results_file import PART
 
 from .protocols import CLEAN
 
@@ -112,13 +113,14 @@ def resampled(images: Sequence[Mapping[Key, np.ndarray]], draws: int = DRAWS, se
     return [{key: np.concatenate(values) for key, values in own.items()} for own in parts]
 
 
-def means(values: Mapping[Key, Any], layout: Mapping[str, Mapping[str, Sequence[int]]]
-          ) -> dict[str, Any]:
-    """P, the mean of every type and mPC, of those that are complete; numbers or draws.
+def means(values: Mapping[Key, Any], layout: Mapping[str, Mapping[str, Sequence[int]]],
+          total: str | None = 'mPC') -> dict[str, Any]:
+    """P, the mean of every type and over types, of those that are complete; numbers or draws.
 
     Args:
         values (Mapping): Of each cell.
         layout (Mapping): Heading to types to severities, as in a results file.
+        total (str, optional): What the mean over types is called; None where there is none.
     """
     def mean(items: list) -> Any:
         return fmean(items) if isinstance(items[0], float) else np.mean(items, axis=0)
@@ -128,8 +130,8 @@ def means(values: Mapping[Key, Any], layout: Mapping[str, Mapping[str, Sequence[
     complete = {name: mean(own) for name, own in types.items()
                 if own and all(value is not None for value in own)}
     found = {} if values.get((CLEAN, 0)) is None else {'P': values[CLEAN, 0]}
-    if len(complete) == len(types) > 1:
-        found['mPC'] = mean(list(complete.values()))
+    if total and complete and len(complete) == len(types):
+        found[total] = mean(list(complete.values()))
     return {**found, **complete}
 
 
@@ -146,13 +148,15 @@ def interval_sentences(path: str | Path, results: Mapping[str, Any]) -> list[str
     if not images:
         return []
     values, = resampled([images])
-    found = means(values, results['layout'])
+    # a mean over attacks or data sets is no number of theirs
+    total = 'mPC' if 'mPC' in results['summary'] else None
+    found = means(values, results['layout'], total)
     number = len(next(iter(images.values())))
     shown = [name for name in ('P', 'mPC') if name in found] + (
         [] if 'mPC' in found else [name for name in found if name != 'P'][:4])
     measured = means({(cell['name'], cell['severity']): cell['metrics'][results['metric']]
                       for cell in results['cells']
-                      if (cell['name'], cell['severity']) in values}, results['layout'])
+                      if (cell['name'], cell['severity']) in values}, results['layout'], total)
     texts = []
     for name in shown:
         low, high = interval(found[name])
@@ -168,7 +172,8 @@ def differences(models: Sequence[tuple[str | Path, Mapping[str, Any]]]) -> list[
         models (Sequence[tuple]): Path and content of each results file, of the same images.
 
     Returns:
-        list[dict]: ``model``, ``name`` (P, mPC or a type, over the cells that both have),
+        list[dict]: ``model``, ``name`` (P, a type over the cells that both have, mPC or, where
+            not all cells are there, its part),
         ``difference``, ``low``, ``high``, and ``real``: whether zero is outside the interval.
     """
     images = [load_images(path, results) for path, results in models]
@@ -182,9 +187,13 @@ def differences(models: Sequence[tuple[str | Path, Mapping[str, Any]]]) -> list[
         for name, severity in common:
             if name != CLEAN:
                 layout[''].setdefault(name, []).append(severity)
-        drawn = [means(values, layout) for values in resampled(pair)]
+        whole = {(name, severity) for names in results['layout'].values()
+                 for name, severities in names.items() for severity in severities or [0]}
+        total = None if 'mPC' not in results['summary'] else (
+            'mPC' if whole <= set(common) else PART)
+        drawn = [means(values, layout, total) for values in resampled(pair)]
         once = [means({key: float(metric_of(counts, np.ones((1, len(counts))))[0])
-                       for key, counts in side.items()}, layout) for side in pair]
+                       for key, counts in side.items()}, layout, total) for side in pair]
         for name in drawn[0]:
             low, high = interval(drawn[1][name] - drawn[0][name])
             rows.append(dict(model=results['model'], name=name,

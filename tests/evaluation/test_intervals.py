@@ -65,11 +65,16 @@ def test_differences_are_paired(tmp_path):
         for cell in ('clean', 'fog'):
             write_images(image_file(path.parent, cell, 0 if cell == 'clean' else 2), counts)
         value = 100 * right.mean()
-        models.append((path, dict(model=name, metric='top1', cells=[
+        models.append((path, dict(model=name, metric='top1', layout={'': dict(fog=[1, 2])},
+                                  summary=dict(mPC=None), cells=[
             dict(name='clean', severity=0, metrics=dict(top1=value)),
             dict(name='fog', severity=2, metrics=dict(top1=value))])))
     rows = {(row['model'], row['name']): row for row in differences(models)}
-    assert set(rows) == {(model, name) for model in 'bc' for name in ('P', 'fog')}
+    assert set(rows) == {(model, name) for model in 'bc' for name in ('P', 'fog', 'mPC of a part')}
+    models[2][1]['layout'][''] = models[1][1]['layout'][''] = dict(fog=[2])
+    assert {row['name'] for row in differences(models)} == {'P', 'fog', 'mPC'}
+    models[2][1]['summary'] = models[1][1]['summary'] = dict(types={})
+    assert {row['name'] for row in differences(models)} == {'P', 'fog'}
     better, other = rows['b', 'fog'], rows['c', 'fog']
     share = ((hard >= .6) & (hard < .64)).mean()
     assert better['difference'] == pytest.approx(100 * share) and better['real']
@@ -90,6 +95,7 @@ def test_means_need_everything_that_belongs_to_them():
     assert means(values, layout) == dict(P=9., fog=3., snow=6.)
     values['shot_noise', 0] = 0.
     assert means(values, layout)['mPC'] == 3.
+    assert 'mPC' not in means(values, layout, None)
 
 
 def test_a_benchmark_with_intervals(benchmark, tmp_path, capsys):
@@ -102,7 +108,8 @@ def test_a_benchmark_with_intervals(benchmark, tmp_path, capsys):
     said = compare([path, path], tmp_path / 'compared', ['one', 'two'])
     assert 'P +0.00 [+0.00, +0.00] (no difference shown)' in said
     rows = (tmp_path / 'compared/differences.csv').read_text().splitlines()
-    assert rows[0] == 'model,name,difference,low,high,real' and len(rows) == 3
+    assert rows[0] == 'model,name,difference,low,high,real'
+    assert [row.split(',')[1] for row in rows[1:]] == ['P', 'mPC of a part', 'fog']
 
 
 def test_subset_is_the_same_wherever_the_data_lies():
