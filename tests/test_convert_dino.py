@@ -2,7 +2,13 @@
 import pytest
 import torch
 
-from mmrobust.checkpoints import from_official, load_foreign, recognise, save_checkpoint
+from mmrobust.checkpoints import (
+    from_official,
+    load_foreign,
+    recognise,
+    save_checkpoint,
+    to_official,
+)
 from mmrobust.checkpoints.conversion import has_official_names
 from mmrobust.checkpoints.dino import ARCHS
 from mmrobust.models.backbones.dino import DINOv2, DINOv3
@@ -97,6 +103,10 @@ def test_files_are_told_apart(tmp_path):
     assert has_official_names(weights)
     found = from_official(weights)
     assert not has_official_names(dict(state_dict=found.state_dict))
+    with pytest.raises(ValueError, match='there is nothing to convert'):
+        from_official(found.state_dict)
+    with pytest.raises(ValueError, match='no way back to the names'):
+        to_official(found.state_dict)
     path = tmp_path / 'dino.safetensors'
     save_checkpoint(dict(state_dict=found.state_dict), path)
     assert load_foreign(path)['state_dict'].keys() == found.state_dict.keys()

@@ -86,6 +86,9 @@ def from_official(checkpoint: Mapping[str, Any], weights: str = 'auto',
             {k: v for k, v in state_dict.items() if k not in ignored}, num_heads, rope_base)
         _verify(converted, recognition)
         return Conversion(converted, names, ignored, source, recognition)
+    if is_dino({k.removeprefix('backbone.'): v for k, v in state_dict.items()}):
+        raise ValueError('the weights bear the names of mmrobust already: there is nothing to '
+                         'convert')
     if rope_base is not None:
         raise ValueError('--rope-base is for DINOv3, which the weights are not of')
     ignored = [k for k in state_dict if HARMLESS.match(k)]
@@ -115,6 +118,9 @@ def to_official(checkpoint: Mapping[str, Any]) -> Conversion:
             code would compute another positional encoding.
     """
     source, state_dict = _pick(checkpoint, 'model')
+    if is_dino({k.removeprefix('backbone.'): v for k, v in state_dict.items()}):
+        raise ValueError('weights of DINOv2 and DINOv3 are converted to our names only: there is '
+                         'no way back to the names of their three sources')
     wavelengths = state_dict.pop(WAVELENGTHS, None)
     ignored = [] if wavelengths is None else [WAVELENGTHS]
     if any(k.startswith('backbone.') for k in state_dict):
