@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
-from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmrobust.models.layers import TokenAwareAvgPooling, attend, checkpoint
 from mmrobust.models.layers.attention import check_heads
 from mmrobust.models.layers.host_block import pool_patches
+from mmrobust.models.layers.token_backbone import TokenBackbone
 from mmrobust.models.layers.tokens import merge_heads, split_heads, to_map, to_tokens
 from mmrobust.utils.rotary import rope_base as base_of
 from mmrobust.utils.rotary import rope_periods
@@ -209,10 +209,10 @@ def _arch(embed_dims, num_layers, num_heads, feedforward_channels, gated=False, 
                 feedforward_channels=feedforward_channels, gated=gated, qkv_bias=qkv_bias)
 
 
-class DINOBackbone(BaseModule):
+class DINOBackbone(TokenBackbone):
     """What DINOv2 and DINOv3 share; see there."""
 
-    arch_zoo: dict[str, dict] = {}
+    out_types = ('featmap', 'cls_token')
     eps: float
     key_bias: bool
 
@@ -223,16 +223,10 @@ class DINOBackbone(BaseModule):
         super().__init__(init_cfg)
         arch = self._parse_arch(arch)
         dim, num_blocks = arch['embed_dims'], arch['num_layers']
-        if out_type not in ('featmap', 'cls_token'):
-            raise ValueError(f"out_type='{out_type}': choose 'featmap' or 'cls_token'")
+        self._check_options(out_type, drop_path_rate, frozen_stages, num_blocks)
         if num_registers < 0:
             raise ValueError(f'num_registers={num_registers}: 0 for none; the published models '
                              'have 4')
-        if not 0. <= drop_path_rate < 1.:
-            raise ValueError(f'drop_path_rate={drop_path_rate} is outside [0, 1)')
-        if not -1 <= frozen_stages <= num_blocks:
-            raise ValueError(f'frozen_stages={frozen_stages} is outside -1 ... {num_blocks}, '
-                             'the number of blocks')
         if bad := [i for i in out_indices if not -num_blocks <= i < num_blocks]:
             raise ValueError(f'out_indices {bad} are outside {-num_blocks} ... {num_blocks - 1}: '
                              'blocks are counted from 0')
@@ -269,19 +263,9 @@ class DINOBackbone(BaseModule):
 
     @classmethod
     def _parse_arch(cls, arch: str | dict) -> dict:
-        name = cls.__name__
-        if isinstance(arch, str):
-            if arch not in cls.arch_zoo:
-                raise ValueError(f"unknown {name} arch '{arch}': choose one of "
-                                 f'{", ".join(cls.arch_zoo)}, or give a dict')
-            return cls.arch_zoo[arch]
         needed = {'embed_dims', 'num_layers', 'num_heads', 'feedforward_channels'}
-        known = needed | {'gated', 'qkv_bias'}
-        if unknown := arch.keys() - known:
-            raise ValueError(f'the {name} arch dict has {", ".join(sorted(map(str, unknown)))}, '
-                             f'which means nothing: known are {", ".join(sorted(known))}')
-        if missing := needed - arch.keys():
-            raise ValueError(f'the {name} arch dict lacks {", ".join(sorted(missing))}')
+        arch = cls._find_arch(arch, needed | {'gated', 'qkv_bias'})
+        cls._check_complete(arch, needed)
         return dict(dict(gated=False, qkv_bias=True), **arch)
 
     def _initialize(self) -> None:
@@ -321,8 +305,6 @@ class DINOBackbone(BaseModule):
     def train(self, mode: bool = True) -> 'DINOBackbone':
         """Training mode; frozen parts stay in evaluation mode."""
         super().train(mode)
-        for module in self._frozen_modules():
-            module.eval()
         for pooling in self._tuned_poolings():
             pooling.train(mode)
         return self
