@@ -20,8 +20,8 @@ class Overrides(argparse.Action):
         for text in values or ():
             key, equals, value = text.partition('=')
             if not equals or not all(key.split('.')):
-                parser.error(f"{option_string}: '{text}' is not of the form KEY=VALUE, such as "
-                             'model.test_cfg.mode=whole')
+                parser.error(f"{option_string}: '{text}' is not of the form KEY=VALUE: write a "
+                             'key, = and its value, without blanks around =')
             try:
                 options[key] = parse_value(value)
             except (AssertionError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
