@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.model import BaseModel, BaseModule, BaseTTAModel, ExponentialMovingAverage
 from mmengine.registry import HOOKS
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import BaseLoop, CheckpointLoader
 from torch import nn
 
 from mmrobust.checkpoints import guard_loading, load_weights
@@ -232,7 +232,7 @@ def test_the_hook_gives_other_hooks_the_names_within_wrappers(trained, wrap):
     model, checkpoint = Model(), dict(state_dict=prefixed(trained, '_orig_mod.'))
     hook = HOOKS.build(dict(type='CheckWeightsHook'))
     hook.after_load_checkpoint(SimpleNamespace(
-        model=wrap(model), _load_from='x.pth', _resume=False), checkpoint)
+        model=wrap(model), _load_from='x.pth', _resume=False, _train_loop=None), checkpoint)
     assert same(model, trained) and set(checkpoint['state_dict']) == set(trained)
 
 
@@ -255,6 +255,28 @@ def test_a_run_goes_on_only_from_a_whole_sound_checkpoint(trained, content, mess
     with pytest.raises(ValueError, match=message):
         hook.after_load_checkpoint(SimpleNamespace(
             model=Model(), _load_from='x.pth', _resume=True), dict(content, state_dict=trained))
+
+
+class Loop(BaseLoop):
+    def run(self):
+        pass
+
+
+@pytest.mark.parametrize(('loop', 'resume', 'accepted'), [
+    (Loop(None, []), False, True), (Loop(None, []), True, False),
+    (dict(max_epochs=1), False, False), (None, False, False)])
+def test_only_a_training_that_begins_takes_a_part(trained, loop, resume, accepted):
+    """The config that a training left in its work dir says partial=True in a test, too."""
+    hook = HOOKS.build(dict(type='CheckWeightsHook', partial=True))
+    runner = SimpleNamespace(model=Model(), _load_from='x.pth', _resume=resume, _train_loop=loop)
+    name = 'backbone.0.weight'
+    checkpoint = dict(state_dict={name: trained[name]}, meta={}, message_hub={})
+    if accepted:
+        hook.after_load_checkpoint(runner, checkpoint)
+        assert torch.equal(runner.model.state_dict()[name], trained[name])
+        return
+    with pytest.raises(ValueError, match='is of another architecture'):
+        hook.after_load_checkpoint(runner, checkpoint)
 
 
 def initialised(folder, weights, prefix=None):

@@ -64,7 +64,7 @@ def train(cfg: Config, trust: bool = False) -> Runner:
         choose_checkpoint(cfg, trust)
         _add_hooks(cfg, dict(type='CheckDataHook'), dict(type='CheckLabelsHook'),
                    dict(type='CheckMetricsHook'), dict(type='SaveOnStopHook'),
-                   dict(type='CheckWeightsHook', partial=not cfg.get('resume')))
+                   dict(type='CheckWeightsHook', partial=True))
         make_safe(cfg)
         runner = build_runner(cfg, phases)
         _run(runner, runner.train)

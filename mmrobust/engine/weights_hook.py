@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from mmrobust.checkpoints import check_values, load_weights, shares_weights
 
@@ -18,8 +18,9 @@ class CheckWeightsHook(Hook):
     :func:`mmrobust.checkpoints.load_weights`.
 
     Args:
-        partial (bool): Accept a checkpoint that fits in part, as fine-tuning does, as long as
-            anything fits. Defaults to False: every weight must be there.
+        partial (bool): Let a training start from a checkpoint that fits in part, as fine-tuning
+            does, as long as anything fits. A training that goes on, and a test, which may have the
+            config that a training left behind, need every weight. Defaults to False.
         unused (Iterable[str]): Beginnings of names of further weights that may be left out.
     """
 
@@ -68,7 +69,9 @@ class CheckWeightsHook(Hook):
         model = runner.model
         while is_model_wrapper(model):  # other hooks know the weights by the names within
             model = model.module
-        weights = load_weights(model, checkpoint, self.partial, where, self.unused)
+        # what trains has built its loop by then, of the others there is at most the config
+        starts = isinstance(runner._train_loop, BaseLoop) and not runner._resume
+        weights = load_weights(model, checkpoint, self.partial and starts, where, self.unused)
         if 'state_dict' in checkpoint:
             checkpoint['state_dict'] = weights
 
