@@ -42,9 +42,10 @@ def compare_segmentations(subjects: Sequence[Subject], out: str | Path, number: 
         str: A line of numbers for each model.
 
     Raises:
-        ValueError: If a model is no segmenter.
+        ValueError: If a model is no segmenter, or the data have other classes.
     """
     source = ImageSource(subjects[0].cfg, dataset)
+    source.check_classes(subjects)
     rows: list[dict[str, Any]] = []
     panels = []
     for index in tqdm(source.choose(number, seed, indices), desc='segmentations', unit='image'):

@@ -20,6 +20,7 @@ from torch import nn
 from mmrobust.checkpoints import guard_loading, load_weights
 from mmrobust.datasets.delivery import Delivery, delivery
 from mmrobust.datasets.images import is_local, read_image, shown
+from mmrobust.datasets.labels import check_batch, check_class_count
 from mmrobust.datasets.pipeline import (
     NamingCompose,
     edit_loading,
@@ -93,7 +94,12 @@ class Subject:
 
     @torch.inference_mode()
     def predict(self, data: dict) -> Any:
-        """The prediction (a data sample), as in a test."""
+        """The prediction (a data sample), as in a test.
+
+        Raises:
+            ValueError: If a label is none of the model's classes.
+        """
+        check_batch(self.model, dict(data_samples=[data.get('data_samples')]))
         return self.model.test_step(pseudo_collate([data]))[0]
 
 
@@ -177,6 +183,16 @@ class ImageSource:
             meta = {**getattr(kind, 'METAINFO', {}),
                     **(leaf.get('metainfo') or {})}
         return {key: value for key, value in meta.items() if isinstance(value, (list, tuple))}
+
+    def check_classes(self, subjects: Sequence[Subject]) -> None:
+        """See that the labels mean to the models what they mean to the data.
+
+        Raises:
+            ValueError: If a model has more classes, as where a folder of a class is not there.
+        """
+        for subject in subjects:
+            for dataset in self.datasets:
+                check_class_count(subject.model, dataset)
 
     def choose(self, number: int, seed: int = 0, indices: Sequence[int] | None = None
                ) -> list[int]:

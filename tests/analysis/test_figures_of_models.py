@@ -366,6 +366,21 @@ def test_confidence_of_a_segmenter(subject, tmp_path):
         draw_confidences([subject], CLEAN, tmp_path)
 
 
+@pytest.mark.parametrize('figure', [
+    lambda subject, out: draw_confidences([subject], HIDDEN, out, indices=[1]),
+    lambda subject, out: compare_segmentations([subject], out, 1)])
+def test_labels_of_other_classes_are_refused(subject, tmp_path, figure):
+    meta = subject.cfg.test_dataloader.dataset
+    meta.metainfo = dict(classes=('road', 'sky'), palette=[[0, 0, 0], [1, 1, 1]])
+    with pytest.raises(ValueError, match='the model has 19 outputs, .* has 2 classes'):
+        figure(subject, tmp_path)
+    del meta['metainfo']
+    subject.model.decode_head.num_classes = 1
+    with pytest.raises(ValueError, match='holds labels up to'):
+        figure(subject, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_confidence_of_a_classifier():
     pytest.importorskip('mmpretrain')
     from mmpretrain.structures import DataSample
