@@ -8,6 +8,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import TASK_UTILS
 from torch import nn
 
+from mmrobust.datasets.transforms.corrupt import Corrupt
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -52,6 +54,17 @@ class Condition:
         if self.name is None:
             return None
         return dict(name=self.name, severity=self.severity, seed=self.seed, family=self.family)
+
+    def check(self) -> None:
+        """Say what is wrong with it, before models are loaded.
+
+        Raises:
+            ValueError: If the corruption is unknown, or the patches cannot be occluded so.
+        """
+        if self.corruption is not None:
+            Corrupt(**self.corruption)
+        if self.occlude is not None:
+            _ = self._occlusion
 
     def change(self, model: nn.Module, data: dict) -> dict:
         """What the pipeline packed, with patches occluded, as the model is given it."""

@@ -111,10 +111,11 @@ def add_condition(parser: argparse.ArgumentParser, default: str | None, several:
 
 
 def conditions(args: argparse.Namespace) -> list:
-    """The conditions that the arguments name; a clean one if none.
+    """The conditions that the arguments name, checked; a clean one if none.
 
     Raises:
-        ValueError: If somebody is to choose patches, but how many is not said.
+        ValueError: If somebody is to choose patches, but how many is not said, or a condition is
+            none.
     """
     from mmrobust.analysis.conditions import Condition
     from mmrobust.checkpoints import find_checkpoint
@@ -122,14 +123,20 @@ def conditions(args: argparse.Namespace) -> list:
     if args.chosen_by and args.occlude is None:
         raise ValueError(f'--chosen-by {args.chosen_by} chooses patches to occlude: say what share '
                          'of them, such as --occlude 0.1')
+    if args.occlude is not None and not 0 <= args.occlude < 1:
+        raise ValueError(f'--occlude {args.occlude:g} is outside [0, 1): it is the share of the '
+                         'patches to hide, such as 0.1')
     if args.chosen_by not in (None, 'model'):
         args.chosen_by = find_checkpoint(args.chosen_by)
     names = args.corruption
     if names is None and args.occlude is None:
         names = args.default_corruption
-    return [Condition(name, args.severity, args.mask_seed, args.family, args.occlude,
-                      args.patch_size, args.fill, args.chosen_by)
-            for name in (names if isinstance(names, list) else [names])]
+    found = [Condition(name, args.severity, args.mask_seed, args.family, args.occlude,
+                       args.patch_size, args.fill, args.chosen_by)
+             for name in (names if isinstance(names, list) else [names])]
+    for condition in found:
+        condition.check()
+    return found
 
 
 def add_heads(parser: argparse.ArgumentParser, single: bool = False) -> None:

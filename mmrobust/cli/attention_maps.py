@@ -10,7 +10,12 @@ from .arguments import add_condition, add_heads, add_layers, add_models, conditi
 
 
 def place(text: str) -> tuple[float, float]:
-    top, left = map(float, text.split(','))
+    try:
+        top, left = map(float, text.split(','))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no place: write TOP,LEFT as parts of the image, such as 0.7,0.5"
+        ) from None
     return top, left
 
 
@@ -29,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from mmrobust.analysis.maps import draw_attention_maps
 
+    condition, = conditions(args)
     print(draw_attention_maps(
         load_subjects(args), [int(image) if image.isdigit() else image for image in args.image],
-        conditions(args)[0], args.out, args.layers,
+        condition, args.out, args.layers,
         None if args.heads == 'mean' else args.heads, args.queries))

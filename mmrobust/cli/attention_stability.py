@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from mmrobust.analysis.stability import attention_stability
 
+    seen = conditions(args)
     print(attention_stability(
-        load_subjects(args), conditions(args), args.out,
+        load_subjects(args), seen, args.out,
         args.images, args.seed, args.layers, args.heads))

@@ -17,5 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from mmrobust.analysis.confidence import draw_confidences
 
-    print(draw_confidences(load_subjects(args), conditions(args)[0], args.out, args.images,
+    condition, = conditions(args)
+    print(draw_confidences(load_subjects(args), condition, args.out, args.images,
                            args.seed, args.indices))

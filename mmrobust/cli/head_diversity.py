@@ -16,5 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from mmrobust.analysis.diversity import head_diversity
 
+    condition, = conditions(args)
     print(head_diversity(load_subjects(args), args.out, args.images, args.seed,
-                         conditions(args)[0], args.layers))
+                         condition, args.layers))

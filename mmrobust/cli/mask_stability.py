@@ -22,6 +22,7 @@ def run(args: argparse.Namespace) -> None:
     args.occlude = 0.1 if args.occlude is None else args.occlude
     from mmrobust.analysis.masks import mask_stability
 
+    condition, = conditions(args)
     print(mask_stability(
         load_subjects(args), int(args.image) if args.image.isdigit() else args.image,
-        conditions(args)[0], args.out, args.masks, args.layers, args.heads))
+        condition, args.out, args.masks, args.layers, args.heads))

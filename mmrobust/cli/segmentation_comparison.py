@@ -22,8 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from mmrobust.analysis.segmentations import compare_segmentations
 
+    seen = conditions(args)
     dataset = args.acdc and dict(type='ACDCDataset', data_root=args.acdc, split='val',
                                  conditions=args.acdc_condition)
     print(compare_segmentations(
-        load_subjects(args), args.out, args.images, args.seed, conditions(args), dataset,
+        load_subjects(args), args.out, args.images, args.seed, seen, dataset,
         args.indices))

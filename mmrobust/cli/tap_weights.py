@@ -17,8 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from mmrobust.analysis.branches import tap_weights
 
+    condition, = conditions(args)
     subject, *others = load_subjects(args)
     if others:
         raise ValueError(f'{1 + len(others)} models: tap_weights.py draws one at a time')
     print(tap_weights(subject, args.out, args.images, args.seed,
-                      conditions(args)[0], args.layers, args.image))
+                      condition, args.layers, args.image))

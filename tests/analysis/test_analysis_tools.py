@@ -43,7 +43,7 @@ def test_draws(tool, tmp_path, name, arguments, says):
     ('attention_maps', ['--image', '77'], 'there is no image 77'),
     ('attention_maps', ['--image', 'none.png'], "there is no image 'none.png'"),
     ('attention_maps', ['--corruption', 'frog'], "unknown corruption 'frog'"),
-    ('attention_maps', ['--occlude', '1.5'], 'ratio=1.5 is outside [0, 1)'),
+    ('attention_maps', ['--occlude', '1.5'], '--occlude 1.5 is outside [0, 1)'),
     ('attention_maps', ['--chosen-by', 'afat.pth'], 'say what share of them, such as'),
     ('mask_stability', ['--masks', '0'], '0 masks: draw at least 1'),
     ('mask_stability', ['--patch-size', '48'], 'is not a multiple of the patch of 48 x 48'),
@@ -58,3 +58,24 @@ def test_one_sentence(tool, tmp_path, name, arguments, says):
     status, said = tool(name, *arguments)
     assert status == 1 and says in said and 'Traceback' not in said
     assert not list(tmp_path.glob('*.png'))
+
+
+@pytest.mark.parametrize('arguments, says', [
+    (['--corruption', 'frog'], "unknown corruption 'frog'"),
+    (['--occlude', 'nan'], '--occlude nan is outside [0, 1)'),
+    (['--occlude', '0.1', '--patch-size', '0'], 'a patch has at least 1 pixel'),
+    (['--occlude', '0.1', '--chosen-by', 'CHECKPOINT'], 'holds no corruption model')])
+@pytest.mark.parametrize('name', [
+    'attention_maps', 'attention_stability', 'mask_stability', 'head_diversity', 'confidence',
+    'tap_weights', 'segmentation_comparison'])
+def test_a_condition_is_checked_before_models_are_loaded(tool, monkeypatch, checkpoint, name,
+                                                         arguments, says):
+    monkeypatch.setattr('mmrobust.analysis.subject.Subject.load', None)
+    status, said = tool(name, *(str(checkpoint) if argument == 'CHECKPOINT' else argument
+                                for argument in arguments))
+    assert status == 1 and says in said and 'Traceback' not in said
+
+
+def test_a_place_of_one_number(tool):
+    status, said = tool('attention_maps', '--queries', '0.7')
+    assert status == 2 and "'0.7' is no place: write TOP,LEFT as parts of the image" in said
