@@ -4,6 +4,7 @@ One operation is a multiply-add, as in the papers. Counted are convolutions and 
 and the weighted sum of pooling.
 """
 import copy
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -165,13 +166,27 @@ def local_aggregations(name: str, cfg: Config) -> list[tuple[str, Config]]:
     Args:
         name (str): What to call the model.
         cfg (Config): Its config; the backbone takes ``tap``.
+
+    Raises:
+        ValueError: If it takes none.
     """
+    if not _takes_tap(cfg):
+        raise ValueError(f'the backbone of {name} takes no local aggregation (tap): give a config '
+                         'of FAN, RVT or another backbone that does')
     variants = []
     for label, tap in LOCAL_AGGREGATIONS.items():
         own = copy.deepcopy(cfg)
         own.model.backbone['tap'] = tap
         variants.append((f'{name}, {label}', own))
     return variants
+
+
+def _takes_tap(cfg: Config) -> bool:
+    kind = (cfg.model.get('backbone') or {}).get('type')
+    if isinstance(kind, str):
+        with own_scope(cfg):
+            kind = MODELS.get(kind)
+    return kind is not None and 'tap' in inspect.signature(kind).parameters
 
 
 def _sentence(row: dict[str, Any]) -> str:

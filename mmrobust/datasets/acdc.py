@@ -24,8 +24,8 @@ def _first_folder(root: str, folders: Sequence[str], content: str) -> str:
         if osp.isdir(osp.join(root, folder)):
             return folder
     raise FileNotFoundError(f'no {content} of ACDC in {root}: expected {" or ".join(folders)} '
-                            f'there, as the archives unpack; name another folder with '
-                            f'--benchmark-options data_root=...')
+                            f'there, as the archives unpack; name the folder that '
+                            'holds them')
 
 
 @DATASETS.register_module(force=True)

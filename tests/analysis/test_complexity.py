@@ -96,3 +96,14 @@ def test_models_of_different_libraries_side_by_side(repo, tmp_path):
     text = complexity([(name, load_config(str(repo / 'configs' / f'{name}.py')))
                        for name in names], tmp_path, (32, 32))
     assert [line.split()[0] for line in text.splitlines()] == list(names)
+
+
+@pytest.mark.parametrize('name', ['alexnet_imagenet', 'fan_b_imagenet'])
+def test_local_aggregations_of_backbones_that_take_them(repo, name):
+    cfg = load_config(str(repo / 'configs' / f'{name}.py'))
+    if name == 'fan_b_imagenet':
+        cfg.model.backbone.type = FAN  # a class is a type as well
+        assert len(local_aggregations(name, cfg)) == 7
+        return
+    with pytest.raises(ValueError, match='backbone of alexnet_imagenet takes no local aggregat'):
+        local_aggregations(name, cfg)

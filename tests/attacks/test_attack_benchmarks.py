@@ -150,7 +150,9 @@ def test_protocols():
     ('pgd', dict(settings='pgd'), "unknown PGD setting 'pgd': .*known are fgsm, rvt, rspc"),
     ('pgd', dict(step=3), "unknown option of pgd 'step'"),
     ('pgd', dict(steps=0), 'steps=0: the settings .* have their own; give radii too'),
-    ('patch-corruption', dict(masks=0), 'masks=0: nothing would be tested')])
+    ('patch-corruption', dict(masks=0), 'masks=0: nothing would be tested'),
+    ('patch-corruption', dict(masks='abc'), 'masks=abc: give a whole number'),
+    ('patch-corruption', dict(masks=1.5), 'masks=1.5: give a whole number')])
 def test_bad_options(name, options, message):
     with pytest.raises(ValueError, match=message):
         get_protocol(name, **options)

@@ -176,7 +176,12 @@ def patch_corruption(name: str, masks: int = 10, chosen_by: str | None = None,
             chooses: ``'model'`` for the tested model's own, or a checkpoint or work dir.
         ratio, patch_size, fill: See :class:`mmrobust.models.alignment.PatchCorruption`.
         seed (int): Selects other draws.
+
+    Raises:
+        ValueError: If nothing would be tested, or the number of draws is none.
     """
+    if not isinstance(masks, int) or isinstance(masks, bool):
+        raise ValueError(f'masks={masks}: give a whole number of random draws, such as 100')
     if masks < 0 or not masks and chosen_by is None:
         raise ValueError(f'masks={masks}: nothing would be tested; draw at least 1, or name who '
                          'chooses the patches (chosen_by)')
