@@ -64,12 +64,14 @@ def draw_confidences(subjects: Sequence[Subject], condition: Condition, out: str
         str: A line of numbers for each model.
 
     Raises:
-        ValueError: If the condition is clean, or there is no single true class.
+        ValueError: If the condition is clean, there is no single true class, or the data have
+            other classes than a model.
     """
     if condition.is_clean:
         raise ValueError('name a corruption, or a share of patches to occlude (--occlude 0.1), to '
                          'compare with the clean image')
     source = ImageSource(subjects[0].cfg)
+    source.check_classes(subjects)
     classes = source.meta.get('classes')
     rows: list[dict[str, Any]] = []
     panels = []
@@ -91,7 +93,7 @@ def draw_confidences(subjects: Sequence[Subject], condition: Condition, out: str
             changed = source.display(data)
             if not any(np.array_equal(changed, picture) for picture in pictures.values()):
                 pictures[f'{condition}' if condition.chosen_by != 'model'
-                         else f'chosen by {subject.name}'] = changed
+                         else f'chosen by\n{subject.name}'] = changed
         panels.append((source.title(index), label, pictures, values))
     out = Path(out)
     write_table(out / 'confidence.csv', rows)

@@ -213,7 +213,7 @@ def _draw(panels: Sequence[Panel], several: bool, path: Path) -> None:
         for i, (axis, view, values, cosine) in enumerate(zip(
                 line[1:], panel.views, panel.maps, panel.similarity, strict=False)):
             top = limits[panel.model, panel.image, panel.query, view] or 1.
-            title = f'{view}\n' + (f'brightest {top:.2g}' if panel.condition.is_clean
+            title = f'{view}\n' + (f'colours to {top:.2g}' if panel.condition.is_clean
                                    else f'cosine {cosine:.3f}')
             if overlaid:
                 show_image(axis, overlay(panel.picture, values / top), title)

@@ -1,6 +1,7 @@
 """Results as figures: one model over the severities, several over the types, and draws."""
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from mmrobust.utils.figures import (
 from .draws import values_of_draws
 from .protocols import CLEAN
 from .tables import headline, layout, value_label
+
+CHARACTERS = 12  # of a title, for an inch
 
 
 def _readable(name: str) -> str:
@@ -69,9 +72,15 @@ def plot_results(results: Mapping[str, Any], path: str | Path) -> None:
         axis.legend(fontsize=6.5, frameon=False, loc='upper center',
                     bbox_to_anchor=(0.5, -0.2), ncols=2, columnspacing=1, handlelength=1.6)
     axes[0, 0].set_ylabel(metric, fontsize=8)
-    figure.suptitle(f'{results["model"]} on {results["benchmark"]}\n{headline(results)}',
-                    fontsize=9)
+    figure.suptitle(_of_one_model(results, figure), fontsize=9)
     save_figure(figure, path)
+
+
+def _of_one_model(results: Mapping[str, Any], figure: Figure) -> str:
+    """A title in lines that are no longer than the figure is wide."""
+    return '\n'.join(line for text in (f'{results["model"]} on {results["benchmark"]}',
+                                       headline(results))
+                     for line in wrap(text, int(CHARACTERS * figure.get_figwidth())))
 
 
 def plot_comparison(models: Sequence[Mapping[str, Any]], path: str | Path) -> None:
@@ -115,16 +124,16 @@ def plot_comparison(models: Sequence[Mapping[str, Any]], path: str | Path) -> No
 
     bars(axes[0, 0], models, None)
     axes[0, 0].set_ylabel(value_label(first) or 'value', fontsize=8)
-    axes[0, 0].set_title(first['benchmark'], fontsize=9)
-    if len(models) > 1:
-        axes[0, 0].legend(fontsize=7, frameon=False, loc='lower left',
-                          bbox_to_anchor=(0, 1.08), ncols=3)
+    axes[0, 0].set_title(first['benchmark'] if len(models) > 1 else _of_one_model(
+        first, figure), fontsize=9)
     if others:
         bars(axes[1, 0], others, first)
         axes[1, 0].axhline(0, color=GREY, linewidth=0.8)
         axes[1, 0].set_ylabel(f'difference to\n{first["model"]}', fontsize=8)
     axes[-1, 0].set_xticks(range(len(names)), map(_readable, names), rotation=45, ha='right',
                            fontsize=7)
+    if len(models) > 1:
+        legend_below(figure, axes[0, 0].get_legend_handles_labels()[0], 3)
     save_figure(figure, path)
 
 

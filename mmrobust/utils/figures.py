@@ -1,5 +1,6 @@
 """The style that all our figures share."""
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def legend_below(figure: Figure, handles: Sequence[Any], columns: int, **kwargs:
     # a column is as wide as its widest entry; two sizes of the font are between columns
     width = single.get_window_extent().width + SIZES['legend'] * figure.dpi / 72
     single.remove()
-    draw(int(max(1, min(columns, len(handles), figure.bbox.width // width))))
+    columns = int(max(1, min(columns, len(handles), figure.bbox.width // width)))
+    draw(ceil(len(handles) / ceil(len(handles) / columns)))  # as even as so many lines can be
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:

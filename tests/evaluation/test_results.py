@@ -10,7 +10,7 @@ import torch
 from mmrobust.evaluation import get_protocol
 from mmrobust.evaluation.comparison import compare
 from mmrobust.evaluation.fingerprint import describe, digest, state_digest
-from mmrobust.evaluation.plots import plot_results
+from mmrobust.evaluation.plots import plot_comparison, plot_results
 from mmrobust.evaluation.results import (
     Results,
     ResultsMismatchError,
@@ -148,6 +148,24 @@ def test_csv_and_plot(tmp_path):
     plot_results(content, tmp_path / 'a.png')
     picture = cv2.imread(str(tmp_path / 'a.png'))
     assert picture.shape[1] > picture.shape[0] > 300 and picture.std() > 10
+
+
+def test_bars_say_whose_they_are(tmp_path, monkeypatch):
+    """One model in the title, with what is said of it in short lines; several in a legend."""
+    drawn = []
+    monkeypatch.setattr('mmrobust.evaluation.plots.save_figure',
+                        lambda figure, path: drawn.append(figure))
+    own = filled(tmp_path / 'a.json', 'pgd', 'plain').as_dict()
+    own['summary']['notes'] = ['a note that is longer than bars of three attacks are wide'] * 2
+    plot_results(own, tmp_path / 'a.png')
+    first, *others = drawn[0].axes[0].get_title().splitlines()
+    assert first == 'plain on pgd' and 'a note' in ''.join(others)
+    drawn[0].canvas.draw()
+    title = drawn[0].axes[0].title.get_window_extent()
+    assert title.x0 >= 0 and title.x1 <= drawn[0].bbox.width
+    plot_comparison([own, {**own, 'model': 'AFAT'}], tmp_path / 'b.png')
+    texts = [text.get_text() for text in drawn[1].legends[0].get_texts()]
+    assert texts == ['plain', 'AFAT'] and drawn[1].axes[0].get_title() == 'pgd'
 
 
 def test_comparison(tmp_path):

@@ -16,3 +16,10 @@ def test_legends_fit_their_figure(letters, columns):
     box = legend.get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.bbox.width
     assert legend._ncols == columns
+
+
+@pytest.mark.parametrize(('entries', 'columns'), [(3, 3), (4, 2), (5, 3), (7, 3)])
+def test_lines_of_a_legend_are_even(entries, columns):
+    figure, _ = new_figure(5.6, 2.7)
+    legend_below(figure, [Line2D([], [], label=str(i)) for i in range(entries)], 3)
+    assert figure.legends[0]._ncols == columns
