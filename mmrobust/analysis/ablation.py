@@ -114,12 +114,18 @@ def _run_grid(tools: Path, config: str, grid: Sequence[Settings], benchmark: str
                     _call([Path(tools, 'test.py'), config, folder, '--work-dir', folder,
                            '--benchmark', benchmark, *test_arguments, *options], folder)
             except subprocess.CalledProcessError:
-                failed.append(str(folder / 'ablation.log'))
+                failed.append(folder / 'ablation.log')
             table = _collect(out, grid)
     if failed:
-        raise ValueError(f'{len(failed)} of {len(grid)} runs failed, see {", ".join(failed)}: the '
-                         'same command tries them again')
+        raise ValueError(f'{len(failed)} of {len(grid)} runs failed, see '
+                         f'{", ".join(map(str, failed))}: the same command tries them again. The '
+                         f'first one says: {_last_line(failed[0])}')
     return table
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors='replace').split('\n')
+    return next((line.strip() for line in reversed(lines) if line.strip()), 'nothing')
 
 
 def _check_same_study(out: Path, study: dict[str, Any]) -> None:

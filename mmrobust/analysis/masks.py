@@ -129,6 +129,7 @@ def _draw(values: dict[str, list[float]], pictures: Sequence[tuple[str, np.ndarr
     for axis, (name, picture) in zip(axes[1:], pictures, strict=True):
         show_image(axis, picture, name)
         axis.title.set_fontsize(SIZES['tick'])
+    figure.get_layout_engine().set(h_pad=0.08)  # titles of two lines below it
     figure.suptitle(title, fontsize=SIZES['title'])
     legend_below(figure, histogram.get_legend_handles_labels()[0], len(values))
     save_figure(figure, path)

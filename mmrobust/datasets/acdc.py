@@ -25,7 +25,7 @@ def _first_folder(root: str, folders: Sequence[str], content: str) -> str:
             return folder
     raise FileNotFoundError(f'no {content} of ACDC in {root}: expected {" or ".join(folders)} '
                             f'there, as the archives unpack; name the folder that '
-                            'holds them')
+                            'holds them (data_root)')
 
 
 @DATASETS.register_module(force=True)

@@ -61,5 +61,6 @@ class Progress:
         self._said = time.monotonic()
         left = (self._said - self._started) / done * (self.cells - done)
         self.logger.info(
-            f'[{min(int(done) + (done % 1 > 0), self.cells)}/{self.cells}] {self._cell}: {text}, '
-            f'{timedelta(seconds=round(left))} left', extra=dict(benchmark=True))
+            f'[{min(int(done) + (done % 1 > 0), self.cells)}/{self.cells}] {self._cell}: '
+            f'{text}{", " if text else ""}{timedelta(seconds=round(left))} left',
+            extra=dict(benchmark=True))

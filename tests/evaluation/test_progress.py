@@ -29,10 +29,13 @@ def test_estimates_from_what_is_done(logger, caplog, monkeypatch):
     now[0] += 40
     said.step(10)  # the line of the finished cell follows at once
     said.leave('mIoU 40.00')
+    said.enter(Cell('rain'), batches=10)
+    said.leave('')  # it has another metric
     assert [record.getMessage() for record in caplog.records] == [
         '[1/4] fog, severity 1: 5 of 10 batches, 0:02:20 left',
         '[1/4] fog, severity 1: mIoU 50.00, 0:02:00 left',
-        '[2/4] snow, severity 2: mIoU 40.00, 0:01:20 left']
+        '[2/4] snow, severity 2: mIoU 40.00, 0:01:20 left',
+        '[3/4] rain: 0:00:27 left']
 
 
 def test_console_shows_progress_and_warnings_only(logger, caplog, tmp_path):
