@@ -178,15 +178,18 @@ def _finished(folder: Path) -> bool:
 
 def _collect(out: Path, grid: Sequence[Settings]) -> str:
     """Write the table and the figure of the runs that are finished so far."""
-    rows = []
+    rows, title = [], ''
     for settings in grid:
         results = _results(out / run_name(settings))
         rows.append(dict(settings, **_numbers(results)))
+        if results is not None:
+            label = results['summary'].get('label', results['metric'])
+            title = f'{results["benchmark"]}, {label}'.rstrip(', ')
     metrics = list(dict.fromkeys(key for row in rows for key in row if key not in grid[0]))
     rows = [{key: row.get(key) for key in (*grid[0], *metrics)} for row in rows]
     write_table(out / 'ablation.csv', rows)
     if metrics:
-        _draw(rows, list(grid[0]), metrics, out / 'ablation.png')
+        _draw(rows, list(grid[0]), metrics, title, out / 'ablation.png')
     text = [[key.rsplit('.', 1)[-1] for key in rows[0]],
             *([f'{value:.2f}' if isinstance(value, float) else '-' if value is None else value
                for value in row.values()] for row in rows)]
@@ -216,7 +219,8 @@ def _is_ordered(values: Sequence[str]) -> bool:
     return all(re.fullmatch(r'[-+]?[\d.]+(e[-+]?\d+)?', value, re.I) for value in values)
 
 
-def _draw(rows: list[dict[str, Any]], keys: list[str], metrics: list[str], path: Path) -> None:
+def _draw(rows: list[dict[str, Any]], keys: list[str], metrics: list[str], title: str, path: Path
+          ) -> None:
     """The first key along x, a line for each combination of the others, a panel per metric."""
     first, *others = keys
     values = list(dict.fromkeys(row[first] for row in rows))
@@ -240,6 +244,7 @@ def _draw(rows: list[dict[str, Any]], keys: list[str], metrics: list[str], path:
             dict(rotation=25, ha='right', rotation_mode='anchor')
             if max(map(len, labels)) * len(labels) > ROOM else {}))
         axis.margins(x=0.1)
+    figure.suptitle(title, fontsize=SIZES['title'])
     if others:
         legend_below(figure, axes[0, 0].get_legend_handles_labels()[0], 4)
     save_figure(figure, path)

@@ -130,7 +130,7 @@ def conditions(protocol: Protocol, cells: Cells, metric: str) -> dict:
     summary = plain(protocol, cells, metric)
     values = summary['types']
     return {**summary, AS_IN_PAPERS: values.get('mean_of_conditions'),
-            AS_THE_SERVER: values.get('all_images_together')}
+            AS_THE_SERVER: values.get('all_images_together'), 'label': metric.rsplit('/', 1)[-1]}
 
 
 def every_metric(protocol: Protocol, cells: Cells, metric: str) -> dict:

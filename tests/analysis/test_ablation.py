@@ -87,8 +87,11 @@ def test_runs_resume_and_report(tools, tmp_path):
         run_ablation(*arguments[:3], 'acdc', *arguments[4:])
 
 
-def test_a_part_of_a_benchmark(tools, tmp_path):
+def test_a_part_of_a_benchmark(tools, tmp_path, monkeypatch):
     """Numbers of a part are called so, and it is finished once its table was written."""
+    drawn = []
+    monkeypatch.setattr('mmrobust.analysis.ablation.save_figure',
+                        lambda figure, path: drawn.append(figure))
     grid = parse_grid(['a.tau=1', 'b.rho=0.1'])
     folder = tmp_path / 'out' / run_name(grid[0])
     (folder / 'fog').mkdir(parents=True)
@@ -107,6 +110,7 @@ def test_a_part_of_a_benchmark(tools, tmp_path):
     table = run_ablation(tools, 'config.py', grid, 'fog', tmp_path / 'out')
     assert table.split()[2:4] == ['P', 'random_patches'] and table.split()[-1] == '7.50'
     assert not (folder / 'calls').exists()
+    assert drawn[-1].get_suptitle() == 'fog, mIoU'  # what P is a number of
 
 
 SLOW = '''

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from mmrobust.evaluation import get_protocol
 from mmrobust.evaluation.metrics.corruption_error import ALEXNET_ERROR
 from mmrobust.evaluation.protocols import Cell, Protocol
-from mmrobust.evaluation.summaries import SUMMARIES
+from mmrobust.evaluation.summaries import AS_THE_SERVER, SUMMARIES
 
 
 def summary(protocol, values, metric='mIoU'):
@@ -91,6 +91,9 @@ def test_parts_of_one_evaluation():
                'all_images_together/mIoU': 48.0}
     result = SUMMARIES['plain'](protocol, {('acdc', 0): metrics}, 'all_images_together/mIoU')
     assert result['types'] == {'fog': 60.0, 'night': 40.0, 'all_images_together': 48.0}
+    # a row for each condition is no 'all_images_together/mIoU'
+    result = SUMMARIES['conditions'](protocol, {('acdc', 0): metrics}, 'all_images_together/mIoU')
+    assert result['label'] == 'mIoU' and result[AS_THE_SERVER] == 48.0
     single = Protocol('dark-zurich', (Cell('dark-zurich'),), summary='plain')
     result = SUMMARIES['plain'](single, {('dark-zurich', 0): dict(mIoU=30.0, aAcc=80.0)}, 'mIoU')
     assert result['types'] == {'dark-zurich': 30.0}
