@@ -114,7 +114,9 @@ def _draw(values: dict[str, list[float]], pictures: Sequence[tuple[str, np.ndarr
     figure, (axes,) = new_figure(3.6 + 1.5 * len(pictures), 2.9, columns=1 + len(pictures),
                                  width_ratios=[3.6, *[1.5] * len(pictures)])
     histogram = axes[0]
-    edges = np.histogram_bin_edges(np.concatenate(list(values.values())), BINS)
+    cosines = np.concatenate(list(values.values()))
+    # a single mask has a bin of its own, not one beyond the largest cosine there can be
+    edges = np.linspace(min(cosines.min(), cosines.max() - 1e-3), cosines.max(), BINS + 1)
     for i, (name, found) in enumerate(values.items()):
         colour = COLOURS[i % len(COLOURS)]
         histogram.hist(found, edges, color=colour, alpha=0.45, label=name)

@@ -176,6 +176,15 @@ def test_many_masks_of_one_image(subject, tmp_path):
         mask_stability([subject], 3, FOG, tmp_path)
 
 
+def test_a_single_mask_has_the_limits_of_a_cosine(subject, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr('mmrobust.analysis.masks.save_figure',
+                        lambda figure, path: drawn.append(figure))
+    mask_stability([subject], 3, HIDDEN, tmp_path, masks=1)
+    low, high = drawn[0].axes[0].get_xlim()
+    assert high - low < 0.01 and high < 1.001
+
+
 def test_occlusion_is_that_of_the_benchmark(subject):
     """A quarter of the 16 x 16 patches, elsewhere untouched; the same again, another by seed."""
     source = ImageSource(subject.cfg)
