@@ -30,14 +30,11 @@ def configs() -> Iterable[tuple[str, str]]:
 
 def models() -> Iterable[tuple[str, str]]:
     """The published models that our configs describe, and where their weights are."""
-    import yaml
+    from mmrobust.utils.shipped import published
 
-    from mmrobust.utils.shipped import shipped
-
-    for path in yaml.safe_load(shipped('model-index.yml').read_text('utf-8'))['Import']:
-        for model in yaml.safe_load(shipped(path).read_text('utf-8'))['Models']:
-            yield model['Name'], model.get('Weights', 'see the repository of '
-                                           f'{model["In Collection"]} in {path}')
+    for model in published():
+        yield model['Name'], model.get('Weights', 'see the repository of '
+                                       f'{model["In Collection"]} in {model["File"]}')
 
 
 def benchmarks() -> Iterable[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Configs and tools that come with mmrobust, in a checkout and in an installed package."""
 import os
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +30,18 @@ def shipped(name: str) -> Path:
 def config_names() -> list[str]:
     """The names of our configs."""
     return sorted(path.stem for path in shipped('configs').glob('*.py'))
+
+
+def published() -> Iterator[dict]:
+    """The entries of the published models that our configs describe, and ``File``, their metafile.
+
+    They are what ``mim search`` and ``mim download`` read.
+    """
+    import yaml
+
+    for file in yaml.safe_load(shipped('model-index.yml').read_text('utf-8'))['Import']:
+        for entry in yaml.safe_load(shipped(file).read_text('utf-8'))['Models']:
+            yield {**entry, 'File': file}
 
 
 def find_config(config: str) -> str:
@@ -91,6 +104,7 @@ def find_our_bases() -> None:
         return
     config_utils.MODULE2PACKAGE[SCOPE] = SCOPE
     find_base, split = Config._get_cfg_path, config_utils._get_package_and_cfg_path
+    find_entry = config_utils._get_cfg_metainfo
 
     def base_path(config: str, filename: str) -> tuple[str, str | None]:
         # no scope: our configs name the host's parts
@@ -101,10 +115,22 @@ def find_our_bases() -> None:
     def package_and_path(config: str) -> tuple[str, str]:
         return tuple(config.split('::')) if _is_ours(config) else split(config)
 
+    def entry(package_path: str, config: str) -> dict:
+        # of an editable installation the folder may not be where MMEngine takes it to be
+        return _entry(config) if Path(package_path).name == SCOPE else find_entry(
+            package_path, config)
+
     Config._get_cfg_path = staticmethod(base_path)
-    config_utils._get_package_and_cfg_path = package_and_path
-    if hub := sys.modules.get('mmengine.hub.hub'):
-        hub._get_package_and_cfg_path = package_and_path
+    for module in filter(None, (config_utils, sys.modules.get('mmengine.hub.hub'))):
+        module._get_package_and_cfg_path = package_and_path
+        module._get_cfg_metainfo = entry
+
+
+def _entry(name: str) -> dict:
+    """What the hub wants to know of a config of ours."""
+    path = find_config(f'{SCOPE}::{name}')
+    described = (entry for entry in published() if Path(entry['Config']).name == Path(path).name)
+    return {**next(described, {}), 'Config': path}
 
 
 def _refuse_circle(path: str, filename: str) -> None:

@@ -96,6 +96,26 @@ def test_bases_of_ours(repo, tmp_path):
     assert '_scope_' not in out
 
 
+@pytest.mark.parametrize('order', [
+    'import mmrobust\nfrom mmengine.hub import get_config\n',
+    'from mmengine.hub import get_config\nimport mmrobust\n'])
+def test_the_hub_finds_ours(repo, tmp_path, order):
+    # also in a checkout that nothing has put .mim into, and from a folder elsewhere
+    (tmp_path / 'plain.py').write_text(order + """
+cfg = get_config('mmrobust::fan_t_imagenet.py', pretrained=True)
+print(cfg.model.backbone.arch, cfg.model_path)
+print(get_config('mmrobust::fan_demo_tap_adl_streets.py').model.host)  # of no published model
+try:
+    get_config('mmrobust::fan_t_imagnet.py')
+except FileNotFoundError as error:
+    print(error)
+""")
+    out = call(repo, 'plain.py', folder=tmp_path).splitlines()
+    assert out[-3].endswith('fan_hybrid_tiny.pth.tar') and out[-3].startswith('tiny_hybrid ')
+    assert out[-2] == 'mmseg.EncoderDecoder'
+    assert 'did you mean fan_t_imagenet' in out[-1]
+
+
 @pytest.mark.parametrize(('arguments', 'expected'), [
     (['list', 'configs', 'camvid'], 'fan_t_tap_adl_camvid'),
     (['list', 'corruptions'], 'digital            group: contrast, elastic_transform'),
