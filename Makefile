@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := work_dirs/demo
 DEMO_CONFIG := configs/fan_demo_tap_adl_streets.py
 
-.PHONY: env demo docs test test-matrix torture lint clean
+.PHONY: env demo docs test test-matrix torture evidence gpu lint clean
 .DEFAULT_GOAL := test
 
 env: $(INSTALLED)
@@ -43,6 +43,17 @@ test-matrix:
 # kills, full disks and stop requests by the hundred; see docs/reliability.md
 torture: env
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/campaign.py
+
+# several seeds of small models on CIFAR-10 (data/cifar10) within BUDGET minutes
+BUDGET ?= 120
+evidence: env
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/evidence.py --budget $(BUDGET) --jobs 2 \
+		--variants plain 'TAP & ADL' AFAT
+
+# all that a GPU has to show; see docs/gpu.md, and tools/gpu_day.sh for a machine without a network
+gpu: env
+	$(BIN)/python benchmarks/gpu_day.py
+	$(BIN)/python benchmarks/gpu_day.py --report
 
 lint: env
 	$(BIN)/ruff check .

@@ -1,4 +1,5 @@
 """Time and peak memory of training steps, comparable within one run."""
+import gc
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -38,15 +39,17 @@ def seconds(steps: dict[str, Step], device: str, budget: float = 4.) -> dict[str
 
 
 def peak_bytes(make_step: Callable[..., Step], *args, device: str, threads: int = 0) -> int:
-    """Peak memory of inputs and one step, measured in a process of its own.
+    """Peak memory of inputs and one step; on the CPU in a process of its own.
 
     Args:
         make_step: Module-level function that allocates the inputs and returns the step; called
             first with ``warm_up=True``, when it should choose a tiny size, to load all libraries.
     """
+    if device == 'cuda':  # its allocator counts
+        return _cuda_peak(make_step, args)
     context = multiprocessing.get_context('spawn')
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_peak, args=(sender, make_step, args, device, threads))
+    process = context.Process(target=_peak, args=(sender, make_step, args, threads))
     process.start()
     sender.close()
     try:
@@ -57,22 +60,25 @@ def peak_bytes(make_step: Callable[..., Step], *args, device: str, threads: int 
         process.join()
 
 
-def _peak(sender, make_step, args, device: str, threads: int) -> None:
+def _peak(sender, make_step, args, threads: int) -> None:
     if threads:
         torch.set_num_threads(threads)
     make_step(*args, warm_up=True)()
-    if device == 'cuda':
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        make_step(*args)()
-        torch.cuda.synchronize()
-        sender.send(torch.cuda.max_memory_allocated() - before)
-    else:
-        Path('/proc/self/clear_refs').write_text('5')  # restart the high-water mark (Linux)
-        before = _status_bytes('VmRSS')
-        make_step(*args)()
-        sender.send(_status_bytes('VmHWM') - before)
+    Path('/proc/self/clear_refs').write_text('5')  # restart the high-water mark (Linux)
+    before = _status_bytes('VmRSS')
+    make_step(*args)()
+    sender.send(_status_bytes('VmHWM') - before)
+
+
+def _cuda_peak(make_step, args) -> int:
+    make_step(*args, warm_up=True)()
+    gc.collect()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    make_step(*args)()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
 
 
 def _status_bytes(field: str) -> int:
@@ -100,11 +106,12 @@ def compare(sizes: dict[str, tuple], cases: list[str], baseline: str,
         names = [case for case in cases if not skip(case, *args)]
         memory = {n: peak_bytes(make_step, n, *args, device=device, threads=threads)
                   for n in names}
-        times = seconds({n: make_step(n, *args) for n in names}, device)
+        times = seconds({n: make_step(n, *args) for n in names}, device,
+                        budget=.5 if device == 'cuda' else 4.)
         for name in names:
             record = dict(size=label, case=name, milliseconds=times[name] * 1e3,
                           megabytes=memory[name] / 2**20, time_ratio=times[name] / times[baseline],
-                          memory_ratio=memory[name] / memory[baseline])
+                          memory_ratio=memory[name] / max(memory[baseline], 1))
             records.append(record)
             rows.append([v if isinstance(v, str) else f'{v:.2f}' for v in record.values()])
     header = ['size', 'case', 'ms', 'MiB', f'time / {baseline}', f'memory / {baseline}']

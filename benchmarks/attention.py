@@ -15,10 +15,19 @@ from torch import Tensor
 from mmrobust.ops import diverse_attention
 from mmrobust.testing import dense_diverse_attention
 
+
+def flash(q: Tensor, k: Tensor, v: Tensor, threshold: float):
+    """PyTorch's own flash attention, which on new cards is not what it chooses by itself."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        return F.scaled_dot_product_attention(q, k, v), None, None
+
+
 CASES = {
     'ours': diverse_attention,
     'dense': dense_diverse_attention,
-    'sdpa': lambda q, k, v, threshold: (F.scaled_dot_product_attention(q, k, v), None, None)}
+    'sdpa': lambda q, k, v, threshold: (F.scaled_dot_product_attention(q, k, v), None, None),
+    'flash': flash}
 
 
 def diversity(column_sum: Tensor, normalized: Tensor) -> Tensor:
@@ -89,7 +98,9 @@ def main():
     torch.set_num_threads(args.threads)
     records = _measure.compare(
         {str(n): (n, args) for n in args.tokens}, list(CASES), 'sdpa', make_step, args.device,
-        args.threads, skip=lambda case, n, _: case == 'dense' and n > args.dense_limit)
+        args.threads, skip=lambda case, n, _: (
+            case == 'dense' and n > args.dense_limit
+            or case == 'flash' and (args.device == 'cpu' or args.dtype == 'float32')))
     if args.json:
         Path(args.json).write_text(json.dumps(records, indent=1))
     if args.chart:

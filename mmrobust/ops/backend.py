@@ -12,9 +12,11 @@ try:
 except ImportError:
     from torch._dynamo.external_utils import is_compiling
 
-__all__ = ['autocast_dtype', 'interpreted', 'is_compiling', 'is_recorded', 'statistics_dtype',
+__all__ = ['INTERPRETED', 'autocast_dtype', 'is_compiling', 'is_recorded', 'statistics_dtype',
            'triton_module']
 
+# whether Triton's interpreter runs its kernels on the CPU; Triton reads it once as well
+INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 OLDEST_TRITON = (3, 1)  # of torch 2.5; earlier ones lack `input_precision` and a full interpreter
 
 
@@ -39,18 +41,14 @@ def statistics_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def triton_module(name: str, *tensors: Tensor) -> ModuleType | None:
     """The module of Triton kernels, if it is there and supports these tensors."""
-    if tensors[0].is_cuda or interpreted():
+    if tensors[0].is_cuda or INTERPRETED:
         module = _import(name)
         if module is not None and module.supports(*tensors):
             return module
     return None
 
 
-def interpreted() -> bool:
-    """Whether Triton's interpreter runs its kernels on the CPU."""
-    return os.environ.get('TRITON_INTERPRET') == '1'
-
-
+@torch.compiler.assume_constant_result
 @functools.cache
 def _import(name: str) -> ModuleType | None:
     try:

@@ -1,10 +1,10 @@
-"""Diverse attention on CUDA: flash attention kernels around a buffer of the mean over heads.
+"""Column statistics of attention on CUDA, beside the library's own fused attention.
 
-The statistics couple all heads, flash attention treats each alone. What they exchange is the sum
-over heads of the attention, recomputed by ``_total`` for a bounded number of rows at a time;
-every head's backward reads it to add the gradient of the statistics to that of its attention.
+The statistics couple all heads. What the heads exchange is the sum over them of the attention,
+recomputed by ``_total`` for a bounded number of rows at a time; each head's backward reads it.
 Nothing uses atomics, so results repeat bit by bit.
 """
+import inspect
 from collections.abc import Iterator
 
 import torch
@@ -12,27 +12,26 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .backend import interpreted
+from .backend import INTERPRETED
 from .chunked_attention import Options
 
 BUFFER_BYTES = 2**26  # for the sum over heads; what does not fit is done in several passes
 ROW_SPLITS = 16  # programs that share the rows of one block of keys in the column sums
+PART = 32  # keys that share a partial sum over a row; divides every block of keys
 LOG2E = 1.4426950408889634
 
+# rows, keys, warps, stages: the first serves every card of compute capability 8.0 on, in float32
+# too; the others were the fastest of sixteen for one of the kernels on an H200
+BLOCKS = (64, 32, 4, 2), (64, 64, 4, 3), (64, 128, 4, 3), (128, 128, 8, 3)
 
-def _config(rows: int, keys: int, warps: int, stages: int) -> dict[str, int]:
-    return dict(BM=rows, BN=keys, num_warps=warps, num_stages=stages)
 
-
-# of the largest tiles those that spill no register and fit 100 kB of shared memory (sm_86, sm_89)
-CONFIGS = {
-    'float32': dict(attend=_config(64, 32, 8, 2), total=_config(64, 64, 8, 2),
-                    grad=_config(32, 32, 8, 2)),
-    'half': dict(attend=_config(128, 64, 4, 3), total=_config(128, 128, 8, 3),
-                 grad=_config(64, 64, 4, 2)),
-    'half, more than 64 channels': dict(
-        attend=_config(128, 64, 8, 2), total=_config(128, 64, 8, 2),
-        grad=_config(64, 32, 8, 2))}
+def _tuned(kernel):
+    """Let Triton choose the block sizes when a type or a width of heads is met first."""
+    on_disk = 'cache_results' in inspect.signature(triton.autotune).parameters
+    configs = [triton.Config(dict(BM=rows, BN=keys), num_warps=warps, num_stages=stages)
+               for rows, keys, warps, stages in (BLOCKS[:1] if INTERPRETED else BLOCKS)]
+    return triton.autotune(configs, key=['d'],
+                           **dict(cache_results=True) if on_disk else {})(kernel)
 
 
 @triton.jit
@@ -54,46 +53,40 @@ def _store(pointer, tile, rows, columns, row_stride, num_rows, num_columns):
     tl.store(pointer + rows[:, None] * row_stride + columns[None, :], tile, mask=inside)
 
 
+@_tuned
 @triton.jit
-def _attend(Q, K, V, Out, Lse, scale, H, Nq, Nk,
-            q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n, o_b, o_h, o_n,
-            BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, BV: tl.constexpr,
-            d: tl.constexpr, dv: tl.constexpr, ALIGN: tl.constexpr,
-            PRECISION: tl.constexpr):
-    """Output and base-2 logsumexp of one block of rows of one head (flash attention)."""
+def _log_sum_exp(Q, K, Lse, scale, H, R, Nk, q_b, q_h, q_n, k_b, k_h, k_n,
+                 BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, d: tl.constexpr,
+                 ALIGN: tl.constexpr, PRECISION: tl.constexpr):
+    """Base-2 logarithm of the softmax's denominator, where the library does not give it."""
     h, b = tl.program_id(0), tl.program_id(2).to(tl.int64)
     rows = tl.program_id(1) * BM + tl.arange(0, BM)
-    channels, values = tl.arange(0, BD), tl.arange(0, BV)
-    q = _load(_head(Q, b, h, q_b, q_h, ALIGN), rows, channels, q_n, Nq, d)
+    channels = tl.arange(0, BD)
+    q = _load(_head(Q, b, h, q_b, q_h, ALIGN), rows, channels, q_n, R, d)
     top = tl.full([BM], float('-inf'), tl.float32)
     total = tl.zeros([BM], tl.float32)
-    acc = tl.zeros([BM, BV], tl.float32)
     for start in range(0, Nk, BN):
         keys = start + tl.arange(0, BN)
         k = _load(_head(K, b, h, k_b, k_h, ALIGN), keys, channels, k_n, Nk, d)
         logits = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
         logits = tl.where(keys[None, :] < Nk, logits, float('-inf'))
         new_top = tl.maximum(top, tl.max(logits, 1))
-        shrink = tl.exp2(top - new_top)
-        p = tl.exp2(logits - new_top[:, None])
-        total = total * shrink + tl.sum(p, 1)
-        v = _load(_head(V, b, h, v_b, v_h, ALIGN), keys, values, v_n, Nk, dv)
-        acc = acc * shrink[:, None] + tl.dot(p.to(v.dtype), v, input_precision=PRECISION)
+        total = total * tl.exp2(top - new_top) + tl.sum(tl.exp2(logits - new_top[:, None]), 1)
         top = new_top
-    acc = (acc / total[:, None]).to(Out.dtype.element_ty)
-    _store(_head(Out, b, h, o_b, o_h, ALIGN), acc, rows, values, o_n, Nq, dv)
-    tl.store(Lse + (b * H + h) * Nq + rows, top + tl.log2(total), mask=rows < Nq)
+    tl.store(Lse + (b * H + h) * R + rows, top + tl.log2(total), mask=rows < R)
 
 
+@_tuned
 @triton.jit
 def _total(Q, K, Lse, Total, Partial, Weight, scale, floor, level, H, R, Nk,
            q_b, q_h, q_n, k_b, k_h, k_n, lse_b, lse_h, weight_b,
            BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, d: tl.constexpr,
-           ALIGN: tl.constexpr, WEIGHTED: tl.constexpr, PRECISION: tl.constexpr):
+           ALIGN: tl.constexpr, PART: tl.constexpr, WEIGHTED: tl.constexpr,
+           PRECISION: tl.constexpr):
     """Sum over heads of one tile of attention, without entries up to ``floor``.
 
     And what this tile contributes to each row's squared norm (or product with a given vector),
-    of the entries above ``level``.
+    of the entries above ``level``: one number for its first ``PART`` keys, 0 for the others.
     """
     b = tl.program_id(2).to(tl.int64)
     rows = tl.program_id(0) * BM + tl.arange(0, BM)
@@ -111,11 +104,14 @@ def _total(Q, K, Lse, Total, Partial, Weight, scale, floor, level, H, R, Nk,
     kept = tl.where(total > level, total, 0.)
     if WEIGHTED:
         weight = tl.load(Weight + b * weight_b + keys, mask=keys < Nk, other=0.)
-        part = tl.sum(kept * weight[None, :], 1)
+        row = tl.sum(kept * weight[None, :], 1)
     else:
-        part = tl.sum(kept * kept, 1)
-    parts = tl.num_programs(1)
-    tl.store(Partial + (b * parts + tl.program_id(1)) * R + rows, part, mask=rows < R)
+        row = tl.sum(kept * kept, 1)
+    parts = tl.cdiv(Nk, PART)
+    for i in tl.static_range(BN // PART):
+        part = tl.program_id(1) * (BN // PART) + i
+        tl.store(Partial + (b * parts + part) * R + rows, row if i == 0 else row * 0,
+                 mask=(rows < R) & (part < parts))
 
 
 @triton.jit
@@ -139,7 +135,7 @@ def _column_sums(Total, Inverse, Sums, level, column_level, R, Nk, inverse_b, ro
 
 
 @triton.jit
-def _shared_gradient(Total, GradSums, rows, keys, inverse, along, level, column_level, R, Nk):
+def _attention_gradient(Total, GradSums, rows, keys, inverse, along, level, column_level, R, Nk):
     """Gradient of every head's attention in one tile from both statistics."""
     total = _load(Total, rows, keys, Nk, R, Nk).to(tl.float32)
     column = tl.load(GradSums + keys, mask=keys < Nk, other=0.)
@@ -149,113 +145,89 @@ def _shared_gradient(Total, GradSums, rows, keys, inverse, along, level, column_
     return grad + tl.where(total > column_level, column[None, :], 0.)
 
 
+@_tuned
 @triton.jit
-def _grad_q(Q, K, V, Out, GradOut, Lse, Total, GradSums, Inverse, Along, GradQ, Delta,
-            scale, factor, level, column_level, H, R, Nk,
-            q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n, o_b, o_h, o_n, g_b, g_h, g_n,
-            gq_b, gq_h, gq_n, lse_b, lse_h, sums_b, inverse_b,
-            BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, BV: tl.constexpr,
-            d: tl.constexpr, dv: tl.constexpr, ALIGN: tl.constexpr,
-            PRECISION: tl.constexpr):
+def _grad_q(Q, K, Lse, Total, GradSums, Inverse, Along, Unit, GradQ, Delta, scale, factor, level,
+            column_level, H, R, Nk, q_b, q_h, q_n, k_b, k_h, k_n, gq_b, gq_h, gq_n, lse_b, lse_h,
+            sums_b, inverse_b, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
+            d: tl.constexpr, ALIGN: tl.constexpr, PRECISION: tl.constexpr):
     """Gradient of the queries, and the row sums ``Delta`` that the softmax backward subtracts.
 
-    The statistics' share of those sums is known only at the end: it is taken off afterwards.
+    These are known only at the end: what they take off is subtracted from the sum.
     """
     h, b = tl.program_id(0), tl.program_id(2).to(tl.int64)
     rows = tl.program_id(1) * BM + tl.arange(0, BM)
-    channels, values = tl.arange(0, BD), tl.arange(0, BV)
+    channels = tl.arange(0, BD)
     q = _load(_head(Q, b, h, q_b, q_h, ALIGN), rows, channels, q_n, R, d)
-    out = _load(_head(Out, b, h, o_b, o_h, ALIGN), rows, values, o_n, R, dv).to(tl.float32)
-    grad_out = _load(_head(GradOut, b, h, g_b, g_h, ALIGN), rows, values, g_n, R, dv)
-    delta = tl.sum(out * grad_out.to(tl.float32), 1)
     lse = tl.load(Lse + b * lse_b + h * lse_h + rows, mask=rows < R, other=0.)
     inverse = tl.load(Inverse + b * inverse_b + rows, mask=rows < R, other=0.)
     along = tl.load(Along + b * R + rows, mask=rows < R, other=0.)
-    shared_delta = tl.zeros([BM], tl.float32)
+    delta = tl.zeros([BM], tl.float32)
     acc = tl.zeros([BM, BD], tl.float32)
     mean_key = tl.zeros([BM, BD], tl.float32)
     for start in range(0, Nk, BN):
         keys = start + tl.arange(0, BN)
         k = _load(_head(K, b, h, k_b, k_h, ALIGN), keys, channels, k_n, Nk, d)
-        v = _load(_head(V, b, h, v_b, v_h, ALIGN), keys, values, v_n, Nk, dv)
         logits = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
         p = tl.where(keys[None, :] < Nk, tl.exp2(logits - lse[:, None]), 0.)
-        shared = _shared_gradient(Total + b * R * Nk, GradSums + b * sums_b, rows, keys, inverse,
-                                  along, level, column_level, R, Nk)
-        shared_delta += tl.sum(p * shared, 1)
-        grad = tl.dot(grad_out, tl.trans(v), input_precision=PRECISION) + shared
-        grad = p * (grad - delta[:, None])
+        grad = p * _attention_gradient(Total + b * R * Nk, GradSums + b * sums_b, rows, keys,
+                                       inverse, along, level, column_level, R, Nk)
+        delta += tl.sum(grad, 1)
         acc += tl.dot(grad.to(k.dtype), k, input_precision=PRECISION)
         mean_key += tl.dot(p.to(k.dtype), k, input_precision=PRECISION)
-    acc = ((acc - shared_delta[:, None] * mean_key) * factor).to(GradQ.dtype.element_ty)
-    _store(_head(GradQ, b, h, gq_b, gq_h, ALIGN), acc, rows, channels, gq_n, R, d)
-    tl.store(Delta + (b * H + h) * R + rows, delta + shared_delta, mask=rows < R)
+    acc = (acc - delta[:, None] * mean_key) * (factor * tl.load(Unit))
+    _store(_head(GradQ, b, h, gq_b, gq_h, ALIGN), acc.to(GradQ.dtype.element_ty), rows, channels,
+           gq_n, R, d)
+    tl.store(Delta + (b * H + h) * R + rows, delta, mask=rows < R)
 
 
+@_tuned
 @triton.jit
-def _grad_kv(Q, K, V, GradOut, Lse, Total, GradSums, Inverse, Along, Delta, GradK, GradV,
-             scale, factor, level, column_level, H, R, Nk,
-             q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n, g_b, g_h, g_n,
-             lse_b, lse_h, sums_b, inverse_b,
-             BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, BV: tl.constexpr,
-             d: tl.constexpr, dv: tl.constexpr, ALIGN: tl.constexpr,
-             ACCUMULATE: tl.constexpr, PRECISION: tl.constexpr):
-    """Gradients of one block of keys and values of one head, (B, h, Nk, d) in float32."""
+def _grad_k(Q, K, Lse, Total, GradSums, Inverse, Along, Delta, Unit, GradK, scale, factor, level,
+            column_level, H, R, Nk, q_b, q_h, q_n, k_b, k_h, k_n, lse_b, lse_h, sums_b, inverse_b,
+            BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, d: tl.constexpr,
+            ALIGN: tl.constexpr, PRECISION: tl.constexpr):
+    """Gradient of one block of keys of one head, (B, h, Nk, d)."""
     h, b = tl.program_id(0), tl.program_id(2).to(tl.int64)
     keys = tl.program_id(1) * BN + tl.arange(0, BN)
-    channels, values = tl.arange(0, BD), tl.arange(0, BV)
+    channels = tl.arange(0, BD)
     k = _load(_head(K, b, h, k_b, k_h, ALIGN), keys, channels, k_n, Nk, d)
-    v = _load(_head(V, b, h, v_b, v_h, ALIGN), keys, values, v_n, Nk, dv)
-    to_k = GradK + (b * H + h) * Nk * d
-    to_v = GradV + (b * H + h) * Nk * dv
-    acc_k = tl.zeros([BN, BD], tl.float32)
-    acc_v = tl.zeros([BN, BV], tl.float32)
+    acc = tl.zeros([BN, BD], tl.float32)
     for start in range(0, R, BM):
         rows = start + tl.arange(0, BM)
         q = _load(_head(Q, b, h, q_b, q_h, ALIGN), rows, channels, q_n, R, d)
-        grad_out = _load(_head(GradOut, b, h, g_b, g_h, ALIGN), rows, values, g_n, R, dv)
         lse = tl.load(Lse + b * lse_b + h * lse_h + rows, mask=rows < R, other=0.)
         inverse = tl.load(Inverse + b * inverse_b + rows, mask=rows < R, other=0.)
         along = tl.load(Along + b * R + rows, mask=rows < R, other=0.)
         delta = tl.load(Delta + (b * H + h) * R + rows, mask=rows < R, other=0.)
         logits = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
         p = tl.where(rows[:, None] < R, tl.exp2(logits - lse[:, None]), 0.)
-        acc_v += tl.dot(tl.trans(p.to(grad_out.dtype)), grad_out, input_precision=PRECISION)
-        grad = tl.dot(grad_out, tl.trans(v), input_precision=PRECISION)
-        grad += _shared_gradient(Total + b * R * Nk, GradSums + b * sums_b, rows, keys, inverse,
-                                 along, level, column_level, R, Nk)
+        grad = _attention_gradient(Total + b * R * Nk, GradSums + b * sums_b, rows, keys, inverse,
+                                   along, level, column_level, R, Nk)
         grad = p * (grad - delta[:, None])
-        acc_k += tl.dot(tl.trans(grad.to(q.dtype)), q, input_precision=PRECISION)
-    acc_k *= factor
-    if ACCUMULATE:
-        acc_k += _load(to_k, keys, channels, d, Nk, d)
-        acc_v += _load(to_v, keys, values, dv, Nk, dv)
-    _store(to_k, acc_k, keys, channels, d, Nk, d)
-    _store(to_v, acc_v, keys, values, dv, Nk, dv)
+        acc += tl.dot(tl.trans(grad.to(q.dtype)), q, input_precision=PRECISION)
+    acc = acc * (factor * tl.load(Unit))
+    _store(GradK + (b * H + h) * Nk * d, acc.to(GradK.dtype.element_ty), keys, channels, d, Nk, d)
 
 
 def supports(q: Tensor, v: Tensor) -> bool:
     """Whether the kernels can do this; the interpreter runs them on the CPU."""
-    on_device = (torch.cuda.get_device_capability(q.device) >= (8, 0) if q.is_cuda
-                 else interpreted())
+    on_device = (torch.version.hip is None and torch.cuda.get_device_capability(q.device) >= (8, 0)
+                 if q.is_cuda else INTERPRETED)
     widest = {torch.float32: 64, torch.float16: 128, torch.bfloat16: 128}.get(q.dtype, 0)
-    return on_device and max(q.shape[-1], v.shape[-1]) <= widest and 0 not in (
-        *q.shape, *v.shape)
+    return on_device and q.shape[-1] <= widest and 0 not in (*q.shape, *v.shape)
 
 
 class _Launch:
     """What the launches of one call share."""
 
-    def __init__(self, options: Options, q: Tensor, k: Tensor, v: Tensor, *others: Tensor):
-        (self.B, self.h, self.Nq, d), (self.Nk, dv) = q.shape, v.shape[2:]
-        strides = [stride for x in (q, k, v, *others) for stride in x.stride()[:3]]
+    def __init__(self, options: Options, q: Tensor, k: Tensor, *others: Tensor):
+        (self.B, self.h, self.Nq, d), self.Nk = q.shape, k.shape[2]
+        strides = [stride for x in (q, k, *others) for stride in x.stride()[:3]]
         tf32 = torch.get_float32_matmul_precision() != 'highest'
         self.keys = dict(d=d, BD=max(16, triton.next_power_of_2(d)),
                          ALIGN=1 if any(stride % 8 for stride in strides) else 8,
                          PRECISION='tf32' if tf32 else 'tf32x3')
-        self.channels = dict(self.keys, dv=dv, BV=max(16, triton.next_power_of_2(dv)))
-        kind = 'half' if max(d, dv) <= 64 else 'half, more than 64 channels'
-        self.configs = CONFIGS['float32' if q.dtype == torch.float32 else kind]
         self.scale = options.scale * LOG2E
         self.levels = options.levels(self.h, self.Nk, torch.float32)
         self.equal_levels = self.levels[0] == self.levels[1]
@@ -274,33 +246,39 @@ class _Launch:
         """Sum over heads, its rows' squares or products with ``weight``, levels to apply to it."""
         n, _, R, _ = q.shape
         total = q.new_empty(n, R, self.Nk, dtype=dtype)
-        config = self.configs['total']
-        parts = triton.cdiv(self.Nk, config['BN'])
-        partial = q.new_empty(n, parts, R, dtype=torch.float32)
+        partial = q.new_empty(n, triton.cdiv(self.Nk, PART), R, dtype=torch.float32)
         floor = self.levels[0] if self.equal_levels else -1.
-        _total[triton.cdiv(R, config['BM']), parts, n](
+        _total[lambda m: (triton.cdiv(R, m['BM']), triton.cdiv(self.Nk, m['BN']), n)](
             q, k, lse, total, partial, weight, self.scale, floor, self.levels[0], self.h, R,
             self.Nk, *q.stride()[:3], *k.stride()[:3], *lse.stride()[:2],
-            0 if weight is None else weight.stride(0), WEIGHTED=weight is not None,
-            **self.keys, **config)
+            0 if weight is None else weight.stride(0), PART=PART, WEIGHTED=weight is not None,
+            **self.keys)
         return total, partial.sum(1), (0., 0.) if self.equal_levels else self.levels
 
 
-def _adjacent_channels(x: Tensor) -> Tensor:
+def _adjacent(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-def forward(q: Tensor, k: Tensor, v: Tensor, logit_mask: None, options: Options):
-    """Like :func:`mmrobust.ops.chunked_attention.forward`, without a logit mask."""
-    q, k, v = map(_adjacent_channels, (q, k, v))
-    B, h, Nq, _ = q.shape
-    out = v.new_empty(B, Nq, h, v.shape[3]).transpose(1, 2)
-    run = _Launch(options, q, k, v, out)
-    lse = q.new_empty(run.B, run.h, run.Nq, dtype=torch.float32)
-    config = run.configs['attend']
-    _attend[run.h, triton.cdiv(run.Nq, config['BM']), run.B](
-        q, k, v, out, lse, run.scale, run.h, run.Nq, run.Nk, *q.stride()[:3], *k.stride()[:3],
-        *v.stride()[:3], *out.stride()[:3], **run.channels, **config)
+def forward(q: Tensor, k: Tensor, lse: Tensor | None, options: Options
+            ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Both statistics of :func:`mmrobust.ops.diverse_attention`, and what backward needs.
+
+    Args:
+        q: Queries (B, h, Nq, d).
+        k: Keys (B, h, Nk, d).
+        lse: Natural logarithm of the softmax's denominators (B, h, Nq), if it is known.
+        options: Scale and thresholds.
+    """
+    q, k = _adjacent(q), _adjacent(k)
+    run = _Launch(options, q, k)
+    if lse is None:
+        lse = q.new_empty(run.B, run.h, run.Nq, dtype=torch.float32)
+        _log_sum_exp[lambda m: (run.h, triton.cdiv(run.Nq, m['BM']), run.B)](
+            q, k, lse, run.scale, run.h, run.Nq, run.Nk, *q.stride()[:3], *k.stride()[:3],
+            **run.keys)
+    else:
+        lse = (lse * LOG2E).contiguous()
     sums = q.new_zeros(run.B, 2, run.Nk, dtype=torch.float32)
     inverse_norm = q.new_empty(run.B, run.Nq, dtype=torch.float32)
     for images, rows in run.chunks(4):
@@ -316,43 +294,44 @@ def forward(q: Tensor, k: Tensor, v: Tensor, logit_mask: None, options: Options)
             total, inverse, partial, *levels, R, run.Nk, inverse.stride(0), share, BM=64, BN=64)
         sums[images] += partial.sum(1)
     column_sum, normalized = sums.unbind(1)
-    return out, column_sum / run.h, normalized.contiguous(), (out, lse, inverse_norm)
+    return column_sum / run.h, normalized.contiguous(), lse, inverse_norm
 
 
-def backward(q: Tensor, k: Tensor, v: Tensor, logit_mask: None, saved, options: Options, grads,
-             needs_mask: bool = False):
-    """Like :func:`mmrobust.ops.chunked_attention.backward`, without a logit mask."""
-    out, lse, inverse_norm = saved
-    grad_out, grad_column, grad_normalized = grads
-    q, k, v, grad_out = map(_adjacent_channels, (q, k, v, grad_out))
+def backward(q: Tensor, k: Tensor, lse: Tensor, inverse_norm: Tensor, options: Options,
+             grad_column: Tensor, grad_normalized: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of the queries and keys."""
+    q, k = _adjacent(q), _adjacent(k)
     B, h, Nq, d = q.shape
     grad_q = q.new_empty(B, Nq, h, d).transpose(1, 2)
-    grad_k, grad_v = (x.new_empty(x.shape, dtype=torch.float32) for x in (k, v))
-    run = _Launch(options, q, k, v, out, grad_out, grad_q)
-    config = run.configs['grad']
+    grad_k = torch.zeros(k.shape, dtype=torch.float32, device=k.device)
+    run = _Launch(options, q, k, grad_q)
     grad_sums = torch.stack([grad_column / run.h, grad_normalized], 1)  # (B, 2, Nk)
-    # rounding the sum over heads is harmless where no threshold is applied to it any more
+    # of order 1 within the kernels: float16 has no smaller numbers than 6e-8
+    unit = grad_sums.abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
+    grad_sums = grad_sums / unit
+    # rounding the sum over heads is harmless where no threshold is applied to it any more; it is
+    # at most the number of heads, for which float16 has the digits that bfloat16 lacks
     exact = q.dtype == torch.float32 or not run.equal_levels
-    buffer_dtype = torch.float32 if exact else torch.bfloat16
+    buffer_dtype = torch.float32 if exact else torch.float16
     for images, rows in run.chunks(buffer_dtype.itemsize):
-        part_q, part_k, part_v = q[images, :, rows], k[images], v[images]
-        part_out, part_grad = out[images, :, rows], grad_out[images, :, rows]
-        part_lse, inverse = lse[images, :, rows], inverse_norm[images, rows]
-        part_sums, to_q = grad_sums[images], grad_q[images, :, rows]
+        part_q, part_k, part_lse = q[images, :, rows], k[images], lse[images, :, rows]
+        inverse, part_sums, to_q = inverse_norm[images, rows], grad_sums[images], grad_q[
+            images, :, rows]
         total, product, levels = run.total(part_q, part_k, part_lse, buffer_dtype,
                                            weight=part_sums[:, 1])
         n, R, _ = total.shape
         along = product * inverse.pow(3)
-        delta = q.new_empty(n, run.h, R, dtype=torch.float32)
-        numbers = run.scale, options.scale, *levels, run.h, R, run.Nk
-        strides = (*part_q.stride()[:3], *part_k.stride()[:3], *part_v.stride()[:3])
-        last = (*part_lse.stride()[:2], part_sums.stride(0), inverse.stride(0))
-        _grad_q[run.h, triton.cdiv(R, config['BM']), n](
-            part_q, part_k, part_v, part_out, part_grad, part_lse, total, part_sums, inverse,
-            along, to_q, delta, *numbers, *strides, *part_out.stride()[:3],
-            *part_grad.stride()[:3], *to_q.stride()[:3], *last, **run.channels, **config)
-        _grad_kv[run.h, triton.cdiv(run.Nk, config['BN']), n](
-            part_q, part_k, part_v, part_grad, part_lse, total, part_sums, inverse, along, delta,
-            grad_k[images], grad_v[images], *numbers, *strides, *part_grad.stride()[:3], *last,
-            ACCUMULATE=rows.start > 0, **run.channels, **config)
-    return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None
+        delta = q.new_empty(n, h, R, dtype=torch.float32)
+        to_k = torch.empty_like(grad_k[images])
+        shared = total, part_sums, inverse, along
+        numbers = run.scale, options.scale, *levels, h, R, run.Nk
+        strides = *part_q.stride()[:3], *part_k.stride()[:3]
+        last = *part_lse.stride()[:2], part_sums.stride(0), inverse.stride(0)
+        _grad_q[lambda m: (h, triton.cdiv(R, m['BM']), n)](  # noqa: B023 - called at once
+            part_q, part_k, part_lse, *shared, unit, to_q, delta, *numbers, *strides,
+            *to_q.stride()[:3], *last, **run.keys)
+        _grad_k[lambda m: (h, triton.cdiv(run.Nk, m['BN']), n)](  # noqa: B023 - called at once
+            part_q, part_k, part_lse, *shared, delta, unit, to_k, *numbers, *strides, *last,
+            **run.keys)
+        grad_k[images] += to_k
+    return grad_q, grad_k.to(k.dtype)
