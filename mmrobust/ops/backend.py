@@ -12,8 +12,8 @@ try:
 except ImportError:
     from torch._dynamo.external_utils import is_compiling
 
-__all__ = ['INTERPRETED', 'autocast_dtype', 'is_compiling', 'is_recorded', 'statistics_dtype',
-           'triton_module']
+__all__ = ['INTERPRETED', 'autocast_dtype', 'has_tensor_cores', 'import_kernels', 'is_compiling',
+           'is_recorded', 'runs_triton', 'statistics_dtype', 'triton_module']
 
 # whether Triton's interpreter runs its kernels on the CPU; Triton reads it once as well
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
@@ -41,20 +41,38 @@ def statistics_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def triton_module(name: str, *tensors: Tensor) -> ModuleType | None:
     """The module of Triton kernels, if it is there and supports these tensors."""
-    if tensors[0].is_cuda or INTERPRETED:
-        module = _import(name)
-        if module is not None and module.supports(*tensors):
+    if runs_triton(tensors[0]):
+        module = import_kernels(name)
+        if module.supports(*tensors):
             return module
     return None
 
 
+def import_kernels(name: str) -> ModuleType:
+    """A module of kernels, which imports Triton."""
+    return importlib.import_module(f'mmrobust.ops.{name}')
+
+
+def runs_triton(tensor: Tensor) -> bool:
+    """Whether Triton can compute where this tensor is."""
+    return (tensor.is_cuda or INTERPRETED) and _has_triton()
+
+
 @torch.compiler.assume_constant_result
+def _has_triton() -> bool:
+    return _triton_version() >= OLDEST_TRITON
+
+
 @functools.cache
-def _import(name: str) -> ModuleType | None:
+def _triton_version() -> tuple[int, ...]:
     try:
         import triton
     except ImportError:
-        return None
-    if tuple(map(int, triton.__version__.split('.')[:2])) < OLDEST_TRITON:
-        return None
-    return importlib.import_module(f'mmrobust.ops.{name}')
+        return ()
+    return tuple(map(int, triton.__version__.split('.')[:2]))
+
+
+@torch.compiler.assume_constant_result
+def has_tensor_cores(index: int | None) -> bool:
+    """Whether a CUDA device is an Ampere or a later one; ROCm is another matter."""
+    return torch.version.hip is None and torch.cuda.get_device_capability(index) >= (8, 0)

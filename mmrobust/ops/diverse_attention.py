@@ -10,13 +10,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import chunked_attention as chunked
-from .backend import autocast_dtype, is_recorded, triton_module
+from .backend import (
+    INTERPRETED,
+    autocast_dtype,
+    has_tensor_cores,
+    import_kernels,
+    is_recorded,
+    runs_triton,
+)
+
+# channels of a head that the kernels can do
+WIDEST = {torch.float32: 64, torch.float16: 128, torch.bfloat16: 128}
 
 
 def _statistics(q: Tensor, k: Tensor, lse: Optional[Tensor],  # noqa: UP045 - torch reads it
                 scale: float, threshold: float, column_threshold: float, strict: bool
                 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    kernels = triton_module('triton_statistics', q, k)
+    kernels = import_kernels('triton_statistics')
     options = chunked.Options(scale, threshold, column_threshold, strict)
     with torch.cuda.device_of(q):
         return kernels.forward(q, k, lse, options)
@@ -26,7 +36,7 @@ def _statistics_backward(q: Tensor, k: Tensor, lse: Tensor, inverse_norm: Tensor
                          grad_column: Tensor, grad_normalized: Tensor, scale: float,
                          threshold: float, column_threshold: float, strict: bool
                          ) -> tuple[Tensor, Tensor]:
-    kernels = triton_module('triton_statistics', q, k)
+    kernels = import_kernels('triton_statistics')
     options = chunked.Options(scale, threshold, column_threshold, strict)
     with torch.cuda.device_of(q):
         return kernels.backward(q, k, lse, inverse_norm, options, grad_column, grad_normalized)
@@ -146,10 +156,17 @@ def diverse_attention(
                float(threshold if column_threshold is None else column_threshold), strict)
     q, k, v, logit_mask = tensors
     with torch.autocast(device, enabled=False):
-        if logit_mask is None and triton_module('triton_statistics', q, v):
+        if logit_mask is None and _on_kernels(q, v):
             out, lse = _library_attention(q, k, v, options[0])
             return out, *column_statistics_op(q, k, lse, *options)[:2]
         return diverse_attention_op(q, k, v, logit_mask, *options)[:3]
+
+
+def _on_kernels(q: Tensor, v: Tensor) -> bool:
+    if not runs_triton(q) or 0 in (*q.shape, *v.shape):
+        return False
+    return q.shape[-1] <= WIDEST.get(q.dtype, 0) and (
+        INTERPRETED or has_tensor_cores(q.device.index))
 
 
 def _library_attention(q: Tensor, k: Tensor, v: Tensor, scale: float

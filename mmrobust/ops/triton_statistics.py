@@ -210,14 +210,6 @@ def _grad_k(Q, K, Lse, Total, GradSums, Inverse, Along, Delta, Unit, GradK, scal
     _store(GradK + (b * H + h) * Nk * d, acc.to(GradK.dtype.element_ty), keys, channels, d, Nk, d)
 
 
-def supports(q: Tensor, v: Tensor) -> bool:
-    """Whether the kernels can do this; the interpreter runs them on the CPU."""
-    on_device = (torch.version.hip is None and torch.cuda.get_device_capability(q.device) >= (8, 0)
-                 if q.is_cuda else INTERPRETED)
-    widest = {torch.float32: 64, torch.float16: 128, torch.bfloat16: 128}.get(q.dtype, 0)
-    return on_device and q.shape[-1] <= widest and 0 not in (*q.shape, *v.shape)
-
-
 class _Launch:
     """What the launches of one call share."""
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from mmrobust.ops.backend import OLDEST_TRITON
 
@@ -45,6 +46,25 @@ for B, h, Nq, Nk, d, dv, dtype, tolerance, triton_statistics.BUFFER_BYTES, optio
         assert error < tolerance, (Nq, Nk, dtype, tuple(a.shape), error.item())
 '''
 
+COMPILED = '''
+import torch
+from mmrobust.ops import diverse_attention, triton_statistics
+
+calls = []
+original = triton_statistics.backward
+triton_statistics.backward = lambda *args: calls.append(1) or original(*args)
+
+def loss(q, k, v):
+    out, column, normalized = diverse_attention(q, k, v, threshold=1.2)
+    return out.square().mean() + (column * normalized).sum()
+
+tensors = [torch.randn(2, 20, 3, 8).transpose(1, 2).requires_grad_() for _ in range(3)]
+eager = torch.autograd.grad(loss(*tensors), tensors)
+compiled = torch.compile(loss, fullgraph=True, backend='aot_eager')
+for a, b in zip(torch.autograd.grad(compiled(*tensors), tensors), eager):
+    torch.testing.assert_close(a, b)
+assert len(calls) == 2, 'the chunked version was used'
+'''
 
 POOLING = '''
 import torch
@@ -75,8 +95,10 @@ for shape, K, dtype, tolerance in [((2, 70, 5, 7), 4, torch.float32, 1e-5),
 '''
 
 
-@pytest.mark.parametrize('script', [ATTENTION.format(cases=CASES), POOLING],
-                         ids=['attention', 'pooling'])
+@pytest.mark.parametrize('script', [
+    ATTENTION.format(cases=CASES), POOLING, pytest.param(COMPILED, marks=pytest.mark.skipif(
+        not hasattr(torch.library, 'custom_op'), reason='operators of our own need torch 2.4'))],
+    ids=['attention', 'pooling', 'compiled'])
 def test_kernels_agree_with_dense(script, repo):
     result = subprocess.run(
         [sys.executable, '-c', script], cwd=repo, text=True, check=False, capture_output=True,
