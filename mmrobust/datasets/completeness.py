@@ -19,13 +19,23 @@ from .pipeline import leaves, name_files, what_it_reads
 def missing_data(config: dict) -> Iterator[str]:
     """One sentence for each folder of a data set's config that is missing or has no images.
 
+    And for a list of images without a line.
+
     Data sets fail with less clear words when they are built on such folders.
 
     Args:
         config (dict): Config of one data set, with ``data_root`` and ``data_prefix``.
     """
     root, prefixes = config.get('data_root') or '', config.get('data_prefix') or {}
-    if not isinstance(prefixes, dict) or not is_local(root) or config.get('backend_args'):
+    if not is_local(root) or config.get('backend_args'):
+        return
+    annotations = config.get('ann_file')
+    if annotations and isinstance(annotations, str) and is_local(annotations):
+        path = Path(root, annotations)
+        if path.is_file() and not path.stat().st_size:
+            yield (f"ann_file='{path}' of {config.get('type')} is empty: write a line for each "
+                   'image into it, or name another list')
+    if not isinstance(prefixes, dict):
         return
     cls = config.get('type')
     if isinstance(cls, str):

@@ -91,6 +91,18 @@ def test_missing_data(root, config, problems):
         assert re.search(pattern, sentence)
 
 
+def test_an_empty_list_of_images(root):
+    config = dict(type='mmpretrain.CustomDataset', data_root=str(root), data_prefix='images',
+                  ann_file='meta/val.txt')
+    assert list(missing_data(config)) == []  # a list that is not there is told by its reader
+    (root / 'meta').mkdir()
+    (root / 'meta/val.txt').touch()
+    sentence, = missing_data(config)
+    assert "val.txt' of mmpretrain.CustomDataset is empty: write a line" in sentence
+    (root / 'meta/val.txt').write_text('0.jpg 1\n')
+    assert list(missing_data(config)) == []
+
+
 def test_suffix_of_a_class_of_the_default_scope(root):
     config = dict(type='CityscapesDataset', data_root=str(root),
                   data_prefix=dict(img_path='images'))
