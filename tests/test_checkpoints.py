@@ -212,7 +212,7 @@ def test_saved_checkpoint_is_loaded_by_mmengine(tmp_path, guard, suffix):
 def test_failed_saving_keeps_the_earlier_file(tmp_path):
     path = tmp_path / 'a.pth'
     save_checkpoint(dict(state_dict=dict(w=torch.ones(1))), path)
-    with pytest.raises(Exception, match='pickle'):
+    with pytest.raises(Exception, match='pickle|local object'):
         save_checkpoint(dict(state_dict=lambda: 0), path)
     assert load_foreign(path)['state_dict']['w'] == 1
     assert [p.name for p in tmp_path.iterdir()] == ['a.pth']

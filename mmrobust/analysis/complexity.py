@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.hooks import RemovableHandle
 
 from mmrobust.models.layers.tap import TokenAwareAvgPooling
 from mmrobust.utils.compat import dense_attention
@@ -50,6 +51,9 @@ def measure_complexity(model: nn.Module, shape: tuple[int, int]) -> dict[str, fl
     except ValueError:
         attention = []
     counter = FlopCounterMode(display=False, depth=None)
+    counts = dict.fromkeys([*attention, *pooling], 0.)
+    for name in counts:
+        hooks += _count_within(model.get_submodule(name), name, counter, counts)
     # the other kernels of attention are no matrix products to the counter
     with torch.no_grad(), dense_attention(), counter:
         model(torch.empty(1, 3, *shape, device='meta'), mode='tensor')
@@ -60,11 +64,9 @@ def measure_complexity(model: nn.Module, shape: tuple[int, int]) -> dict[str, fl
         tap_parameters=None, tap_operations=None, tap_formula=None)
     for hook in hooks:
         hook.remove()
-    counts = {name.split('.', 1)[-1]: sum(count.values()) / 2
-              for name, count in counter.get_flop_counts().items()}
     if attention:
         found.update(attention_parameters=_parameters(map(model.get_submodule, attention)),
-                     attention_operations=sum(counts.get(name, 0) for name in attention),
+                     attention_operations=sum(counts[name] for name in attention),
                      attention_formula=_attention_formula(model, shape))
     if pooled:
         sums, formula = 0., None
@@ -76,9 +78,22 @@ def measure_complexity(model: nn.Module, shape: tuple[int, int]) -> dict[str, fl
                 formula = (formula or 0.) + (11 * tokens * channels * branches
                                              + 9 * tokens * branches ** 2)
         found.update(tap_parameters=_parameters(pooling.values()), tap_formula=formula,
-                     tap_operations=sums + sum(counts.get(name, 0) for name in pooling))
+                     tap_operations=sums + sum(counts[name] for name in pooling))
         found['operations'] += sums
     return found
+
+
+def _count_within(module: nn.Module, name: str, counter: FlopCounterMode,
+                  counts: dict[str, float]) -> list[RemovableHandle]:
+    """Add to ``counts[name]`` what the counter counts while the module runs.
+
+    The counter's own counts by module have other names, or none, in older versions of torch.
+    """
+    def add(sign: int) -> None:
+        counts[name] += sign * counter.get_total_flops() / 2
+
+    return [module.register_forward_pre_hook(lambda *_: add(-1)),
+            module.register_forward_hook(lambda *_: add(1))]
 
 
 def _training_only(model: nn.Module) -> list[nn.Module]:

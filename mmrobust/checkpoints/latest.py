@@ -116,7 +116,7 @@ def _age(path: Path) -> tuple:
     try:
         with safe_globals(allowed_objects()):
             # without its tensors
-            meta = torch.load(path, map_location='meta', weights_only=True, mmap=True)['meta']
+            meta = torch.load(str(path), map_location='meta', weights_only=True, mmap=True)['meta']
         return str(meta['time']), int(meta['iter'])
     except Exception:  # damaged bytes can raise anything
         return '', int(step.group()) if step else -1

@@ -25,5 +25,6 @@ def image_range(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
 
 def swaps_channels(preprocessor: nn.Module) -> bool:
     """Whether the model gets the channels in the reverse of the pipeline's order."""
-    return bool(getattr(preprocessor, '_channel_conversion',
-                        getattr(preprocessor, 'to_rgb', False)))
+    # MMEngine's and the maintained MMSegmentation's, the original MMSegmentation's, MMPretrain's
+    return any(getattr(preprocessor, name, False)
+               for name in ('_channel_conversion', 'channel_conversion', 'to_rgb'))

@@ -110,10 +110,12 @@ def test_sixteen_bits_are_corrupted_as_eight(benchmark, cfg, copied, tmp_path):
     preprocessor = cfg.model.data_preprocessor
     for key in ('mean', 'std'):
         preprocessor[key] = [257 * value for value in preprocessor[key]]
-    if not hasattr(torch, 'uint16'):  # before torch 2.3 the host libraries cannot pack them
-        with pytest.raises(ValueError, match='numpy.uint16.*correct test_dataloader'):
+    try:
+        torch.zeros(1, dtype=torch.uint16)[[0]]
+    except (AttributeError, RuntimeError):  # torch has no such type, or cannot do much with it
+        with pytest.raises(ValueError, match='uint16'):
             benchmark('fog', severities=3, cfg=cfg, out_dir='sixteen')
-        assert not (tmp_path / 'sixteen').exists()
+        assert not list((tmp_path / 'sixteen').rglob('results.json'))
         return
     _, sixteen = benchmark('fog', severities=3, cfg=cfg, out_dir='sixteen')
     for a, b in zip(eight['cells'], sixteen['cells'], strict=True):

@@ -222,6 +222,8 @@ def test_registered(name):
     assert type(MODELS.build(dict(type=name, arch=TOY))).__name__ == name
 
 
+@pytest.mark.skipif(not hasattr(torch.library, 'custom_op'),
+                    reason='the compiler of torch before 2.4 does not follow generators')
 def test_compiles_without_breaks():
     model = DINOv3(**SMALL, arch=TOY, tap=TAP).eval()
     x = images(1, 3, 24, 40)

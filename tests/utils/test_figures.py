@@ -5,9 +5,9 @@ from matplotlib.lines import Line2D
 from mmrobust.utils.figures import legend_below, new_figure
 
 
-@pytest.mark.parametrize(('letters', 'columns'), [(2, 4), (15, 2), (30, 1)])
+@pytest.mark.parametrize(('letters', 'columns'), [(2, {4}), (15, {2, 3}), (30, {1})])
 def test_legends_fit_their_figure(letters, columns):
-    """In fewer columns where only one of the labels is long."""
+    """In fewer columns where only one of the labels is long; how wide is the font's affair."""
     figure, _ = new_figure(5.6, 2.7)
     handles = [Line2D([], [], label='m' * length) for length in (letters, 2, 2, 2)]
     legend_below(figure, handles, 4)
@@ -15,7 +15,7 @@ def test_legends_fit_their_figure(letters, columns):
     legend, = figure.legends
     box = legend.get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.bbox.width
-    assert legend._ncols == columns
+    assert legend._ncols in columns
 
 
 @pytest.mark.parametrize(('entries', 'columns'), [(3, 3), (4, 2), (5, 3), (7, 3)])

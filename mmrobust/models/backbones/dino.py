@@ -65,7 +65,8 @@ class RotaryEmbedding(nn.Module):
 
     def forward(self, hw: tuple[int, int]) -> Rope:
         """Cosines and sines (H * W, head_dim) of a grid, in float32 or better."""
-        dtype = torch.promote_types(self.periods.dtype, torch.float32)
+        # no promote_types: the compiler of torch 2.1 does not follow it
+        dtype = torch.float64 if self.periods.dtype == torch.float64 else torch.float32
         sides = [(torch.arange(n, dtype=dtype, device=self.periods.device) + .5) / n * 2 - 1
                  for n in hw]
         places = torch.stack(torch.meshgrid(*sides, indexing='ij'), dim=-1).flatten(0, 1)
