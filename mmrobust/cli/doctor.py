@@ -46,6 +46,7 @@ def _abilities() -> Iterator[tuple[str, str | None]]:
     for what, host in (('segmentation', 'mmseg'), ('classification', 'mmpretrain'),
                        ('detection', 'mmdet')):
         yield what, _problem(lambda host=host: hosts.require(host))
+    yield 'OpenCV', hosts.several_opencvs()
     yield 'corruptions', _problem(_corrupt)
     yield 'frost', _problem(lambda: _corrupt('frost'))
     yield 'GPU', _problem(_use_gpu)

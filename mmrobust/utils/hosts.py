@@ -120,11 +120,23 @@ def require(host: str) -> None:
         raise ImportError(f'{host} refuses what is installed beside it: {error}') from None
 
 
+def several_opencvs() -> str | None:
+    """Packages that fill the same folder, so that the last one installed counts, in a sentence."""
+    present = [name for name in OPENCV if installed(name)]
+    if len(present) < 2:
+        return None
+    return (f'{" and ".join(present)} are installed over each other, cv2 is the last one\'s: `pip '
+            f'uninstall {" ".join(present)}`, then install one of them')
+
+
 def lacks(host: str) -> str | None:
     """What the parts of a host library need and do not find, in a sentence.
 
     The originals do not say at once: ``import mmseg`` works, ``import mmseg.models`` does not.
     """
+    if host == 'mmdet' and installed(HOSTS[host][0]) and not there('mmcv._ext'):
+        return (f'{HOSTS[host][0]} imports compiled operators of mmcv, with which your onedl-mmcv '
+                'was not built: install a build of it that has them')
     if host not in ('mmseg', 'mmdet') or installed(HOSTS[host][0]):
         return None
     if there('mmcv') and not there('mmcv._ext'):

@@ -72,3 +72,21 @@ def test_families(here):
     assert hosts.family() == 'original'
     here(onedl_mmcv='2.3.6')
     assert hosts.family() == 'both'
+
+
+def test_two_packages_that_bring_the_same_module(here):
+    here(['cv2'])
+    assert hosts.several_opencvs() is None
+    here(['cv2'], opencv_python_headless='4.11.0.86')
+    assert hosts.several_opencvs().startswith(
+        'opencv-python and opencv-python-headless are installed over each other')
+    hosts.check_environment()  # it works, with the last one's files
+
+
+def test_detection_of_the_maintained_family_needs_operators(here):
+    family = dict(mmsegmentation=None, mmengine=None, mmcv=None, onedl_mmengine='0.10.12',
+                  onedl_mmcv='2.3.6', onedl_mmdetection='3.5.1')
+    here(['cv2', 'mmdet'], **family)
+    assert 'onedl-mmdetection imports compiled operators' in hosts.lacks('mmdet')
+    here(['cv2', 'mmdet', 'mmcv._ext'], **family)
+    assert hosts.lacks('mmdet') is None
