@@ -14,7 +14,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mmrobust.utils.figures import COLOURS, MARKERS, SIZES, legend_below, new_figure, save_figure
+from mmrobust.utils.figures import (
+    COLOURS,
+    MARKERS,
+    SIZES,
+    legend_below,
+    new_figure,
+    readable_metric,
+    save_figure,
+)
 from mmrobust.utils.files import write_table, write_text_atomically
 from mmrobust.utils.lock import locked
 from mmrobust.utils.processes import Stopped, StopRequests, end_with_parent
@@ -183,7 +191,7 @@ def _collect(out: Path, grid: Sequence[Settings]) -> str:
         results = _results(out / run_name(settings))
         rows.append(dict(settings, **_numbers(results)))
         if results is not None:
-            label = results['summary'].get('label', results['metric'])
+            label = readable_metric(results['summary'].get('label', results['metric']))
             title = f'{results["benchmark"]}, {label}'.rstrip(', ')
     metrics = list(dict.fromkeys(key for row in rows for key in row if key not in grid[0]))
     rows = [{key: row.get(key) for key in (*grid[0], *metrics)} for row in rows]

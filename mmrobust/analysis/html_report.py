@@ -11,7 +11,7 @@ import cv2
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from mmrobust.utils.figures import COLOURS, GREY, SIZES, new_figure
+from mmrobust.utils.figures import COLOURS, GREY, SIZES, new_figure, readable_metric
 from mmrobust.utils.files import write_text_atomically
 from mmrobust.utils.results_classes import confidence_rows, measure_sentences
 from mmrobust.utils.results_file import NoResultsFileError, load_results, other_conditions
@@ -199,7 +199,8 @@ def _bars(results: Sequence[dict[str, Any]], types: Sequence[str]) -> Figure:
     axis.plot([], [], color=GREY, linewidth=0.9, linestyle='--', label='clean')
     axis.set_xticks(range(len(types)), [name.replace('_', ' ') for name in types], rotation=45,
                     ha='right', fontsize=SIZES['tick'])
-    axis.set_ylabel(results[0]['metric'], fontsize=SIZES['label'])
+    label = results[0]['summary'].get('label', results[0]['metric'])
+    axis.set_ylabel(readable_metric(label) or 'value', fontsize=SIZES['label'])
     drawing.legend(fontsize=SIZES['legend'], frameon=False, loc='outside upper center', ncols=3)
     return drawing
 

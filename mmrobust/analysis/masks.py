@@ -21,6 +21,10 @@ from .subject import ImageSource, Subject, readable
 MASKS_AT_A_TIME = 16
 
 
+def _counted(masks: int) -> str:
+    return f'{masks} mask' + 's' * (masks != 1)
+
+
 def measure_masks(subject: Subject, source: ImageSource, image: int | str, condition: Condition,
                   masks: int, layers: Sequence[str | int] | None = None, heads: str = 'mean'
                   ) -> Iterator[dict[str, Any]]:
@@ -102,9 +106,9 @@ def mask_stability(subjects: Sequence[Subject], image: int | str, condition: Con
                          f'{worst[subject.name]["similarity"]:.4f}', ImageSource(
                              subject.cfg).display(subject.look(source, image, seen))))
     values = {name: [row['similarity'] for row in found] for name, found in own.items()}
-    _draw(values, pictures, f'{readable(source.name(image))}: {condition}, {masks} masks; '
+    _draw(values, pictures, f'{readable(source.name(image))}: {condition}, {_counted(masks)}; '
           f'{HEADS[heads]}', out / 'mask_stability.png')
-    return '\n'.join(f'{name}: cosine over {masks} masks: median {median(found):.3f}, worst '
+    return '\n'.join(f'{name}: cosine over {_counted(masks)}: median {median(found):.3f}, worst '
                      f'{min(found):.3f} (mask seed {worst[name]["mask_seed"]})'
                      for name, found in values.items())
 

@@ -22,18 +22,27 @@ from .config import adapt_to_cpu, missing_inputs
 from .safety import alone_in, choose_checkpoint, make_safe, release
 
 
-class EvaluationRunner(Runner):
-    """Leaves the config of the work dir, which is the training's, as it is.
+class CarefulRunner(Runner):
+    """Leaves the config of the work dir, that of its checkpoints, as it is until it trains.
 
-    MMEngine writes the present one over it. Whoever then tests with the config of a work dir would
-    run the benchmark that ran last, and whoever trains with it would start from its checkpoint.
+    MMEngine writes the present one over it at once. Whoever then tests with the config of a work
+    dir would run the benchmark that ran last, or what failed before its first iteration.
     """
+
+    _has_trained = False
 
     @master_only
     def dump_config(self) -> None:
         """Write it into the folder of this run's log."""
         name = Path(self.cfg.filename or 'config.py').with_suffix('.py').name
         self.cfg.dump(str(Path(self.log_dir, name)))
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Once an iteration has succeeded, the work dir is this training's."""
+        if fn_name == 'after_train_iter' and not self._has_trained:
+            self._has_trained = True
+            super().dump_config()
+        super().call_hook(fn_name, **kwargs)
 
 
 # the remedy where a config fits no model or data, which shows only at work
@@ -132,7 +141,7 @@ def build_runner(cfg: Config, phases: tuple[str, ...]) -> Runner:
     with reading(f"the config '{cfg.filename}'"):
         if 'runner_type' in cfg:
             return RUNNERS.build(cfg)
-        return (Runner if 'train' in phases else EvaluationRunner).from_cfg(cfg)
+        return CarefulRunner.from_cfg(cfg)
 
 
 def add_test_time_augmentation(cfg: Config) -> None:

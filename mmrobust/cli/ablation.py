@@ -4,11 +4,18 @@
         model.diversification.tau=1,2,4 model.backbone.tap.num_branches=2,4 --severities 3
 """
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from mmrobust.utils.options import Overrides
+from mmrobust.utils.options import Overrides, parse_value
 
 from .arguments import CONFIG, add_selection, config_name
+
+
+def _override(text: str) -> str:
+    if '=' not in text:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form KEY=VALUE")
+    return text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--benchmark-options', nargs='+', action=Overrides, metavar='KEY=VALUE',
                         help='options of the benchmark, e.g. masks=100')
     parser.add_argument('--amp', action='store_true', help='mixed precision')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
-                        help='overrides of all runs')
+    parser.add_argument('--cfg-options', nargs='+', default=[], type=_override,
+                        metavar='KEY=VALUE', help='overrides of all runs')
     parser.add_argument('--out', help='folder of the runs '
                         '(default: work_dirs/NAME_OF_CONFIG_ablation)')
 
@@ -40,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
     check_overrides(cfg, list(grid[0]))
     options = args.benchmark_options or {}
     apply_benchmark(cfg, args.benchmark, args.corruptions, args.severities, **options)
+    _check_models(args.config, args.cfg_options, grid)
     test = [*(['--benchmark-options', *(f'{key}={value}' for key, value in options.items())]
               if options else []),
             *(['--corruptions', *args.corruptions] if args.corruptions else []),
@@ -48,3 +56,21 @@ def run(args: argparse.Namespace) -> None:
     out = args.out or Path('work_dirs', f'{config_name(args.config)}_ablation')
     print(run_ablation(shipped('tools'), args.config, grid, args.benchmark, out, args.cfg_options,
                        test + amp, amp))
+
+
+def _check_models(config: str, fixed: Sequence[str], grid: Sequence[dict[str, str]]) -> None:
+    """Build the model of every run, so that a mistake in the last one is said before the first."""
+    from mmrobust.analysis.ablation import run_name
+    from mmrobust.analysis.complexity import build_on_meta
+    from mmrobust.apis.config import load_config
+    from mmrobust.utils.mistakes import reading
+
+    models = [{key: value for key, value in run.items() if key.startswith('model.')}
+              for run in grid]
+    for i, model in enumerate(models):
+        if model in models[:i]:
+            continue
+        with reading(f"the run '{run_name(grid[i])}'"):
+            options = dict(text.split('=', 1) for text in fixed) | model
+            build_on_meta(load_config(config, {key: parse_value(value)
+                                               for key, value in options.items()}))

@@ -2,7 +2,7 @@
 
     %(prog)s CONFIG CHECKPOINT CONFIG CHECKPOINT \\
         --names plain "TAP & ADL" --corruption fog gaussian_noise
-    %(prog)s ... --acdc data/ACDC --acdc-condition night
+    %(prog)s ... --acdc data/acdc --acdc-condition night
 """
 import argparse
 

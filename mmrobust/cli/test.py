@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help='read corrupted images from DIR/<type>/<severity>/ instead of '
                         'corrupting on the fly')
     parser.add_argument('--benchmark-options', nargs='+', action=Overrides, metavar='KEY=VALUE',
-                        help='options of the benchmark, e.g. data_root=data/ACDC')
+                        help='options of the benchmark, e.g. data_root=data/acdc')
     parser.add_argument('--show-dir', metavar='DIR', help='save pictures of the predictions')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     parser.add_argument('--amp', action='store_true', help='mixed precision')

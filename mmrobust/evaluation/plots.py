@@ -17,6 +17,7 @@ from mmrobust.utils.figures import (
     SIZES,
     legend_below,
     new_figure,
+    readable_metric,
     save_figure,
 )
 
@@ -25,6 +26,7 @@ from .protocols import CLEAN
 from .tables import headline, layout, value_label
 
 CHARACTERS = 12  # of a title, for an inch
+BESIDE = 0.34  # from the middle of a box, where its star is, to the diamond
 
 
 def _readable(name: str) -> str:
@@ -71,9 +73,16 @@ def plot_results(results: Mapping[str, Any], path: str | Path) -> None:
         axis.tick_params(labelsize=8)
         axis.legend(fontsize=6.5, frameon=False, loc='upper center',
                     bbox_to_anchor=(0.5, -0.2), ncols=2, columnspacing=1, handlelength=1.6)
-    axes[0, 0].set_ylabel(metric, fontsize=8)
+    _show_zero(axes)
+    axes[0, 0].set_ylabel(readable_metric(metric), fontsize=8)
     figure.suptitle(_of_one_model(results, figure), fontsize=9)
     save_figure(figure, path)
+
+
+def _show_zero(axes: np.ndarray) -> None:
+    """Where all values are 0, axes of one scale would end a few hundredths beside it."""
+    if not any(axis.dataLim.intervaly.any() for axis in axes.flat):
+        axes.flat[0].set_ylim(-0.05, 1)
 
 
 def _of_one_model(results: Mapping[str, Any], figure: Figure) -> str:
@@ -121,9 +130,10 @@ def plot_comparison(models: Sequence[Mapping[str, Any]], path: str | Path) -> No
                      label=model['model'] + ' (other conditions)' * bool(
                          model.get('other_conditions')))
         axis.tick_params(labelsize=8)
+        _show_zero(np.array(axis))
 
     bars(axes[0, 0], models, None)
-    axes[0, 0].set_ylabel(value_label(first) or 'value', fontsize=8)
+    axes[0, 0].set_ylabel(readable_metric(value_label(first)) or 'value', fontsize=8)
     axes[0, 0].set_title(first['benchmark'] if len(models) > 1 else _of_one_model(
         first, figure), fontsize=9)
     if others:
@@ -166,7 +176,7 @@ def figure_of_draws(models: Sequence[Mapping[str, Any]]) -> Figure:
                             rotation=20, ha='right', rotation_mode='anchor')))
         axis.set_xlim(-0.6, len(models) - 0.4)
         axis.margins(y=0.08)
-    axes[0, 0].set_ylabel(value_label(models[0]), fontsize=SIZES['label'])
+    axes[0, 0].set_ylabel(readable_metric(value_label(models[0])), fontsize=SIZES['label'])
     if columns > 1:
         axes[0, 0].set_title('all', fontsize=SIZES['label'])
         axes[0, 1].set_title(f'{", ".join(map(_readable, boxed))} alone', fontsize=SIZES['label'])
@@ -196,7 +206,7 @@ def _is_narrow(models: Sequence[Mapping[str, Any]], draws: Sequence[Mapping[str,
 def _draws(axis: Axes, place: int, values: Sequence[float], colour: str, points: bool) -> None:
     """One box, or the diamond of a single value, and if wanted every draw as a point."""
     if len(values) == 1:
-        axis.plot(place, values[0], marker='D', color=colour, markersize=6, linestyle='',
+        axis.plot(place + BESIDE, values[0], marker='D', color=colour, markersize=6, linestyle='',
                   markeredgecolor='white', markeredgewidth=0.6, zorder=4)
     if len(values) < 2:
         return

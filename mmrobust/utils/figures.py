@@ -17,7 +17,15 @@ COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#F
 MARKERS = 'osD^vPX'
 GREY = '#666666'
 SEQUENTIAL = 'viridis'  # for maps of one quantity; even in brightness
+METRICS = {'top1': 'top-1 accuracy (%)', 'top5': 'top-5 accuracy (%)', 'mIoU': 'mIoU (%)',
+           'mAcc': 'mean accuracy of classes (%)', 'aAcc': 'accuracy of pixels (%)',
+           'flip/rate': "flip rate (% of the baseline's)", 'flip/probability': 'flip probability'}
 SIZES = dict(title=9, label=8, tick=7, legend=7)
+
+
+def readable_metric(name: str) -> str:
+    """What a figure calls a metric, such as ``accuracy/top1``."""
+    return METRICS.get(name, METRICS.get(name.rsplit('/', 1)[-1], name))
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1,

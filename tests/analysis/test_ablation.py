@@ -110,7 +110,7 @@ def test_a_part_of_a_benchmark(tools, tmp_path, monkeypatch):
     table = run_ablation(tools, 'config.py', grid, 'fog', tmp_path / 'out')
     assert table.split()[2:4] == ['P', 'random_patches'] and table.split()[-1] == '7.50'
     assert not (folder / 'calls').exists()
-    assert drawn[-1].get_suptitle() == 'fog, mIoU'  # what P is a number of
+    assert drawn[-1].get_suptitle() == 'fog, mIoU (%)'  # what P is a number of
 
 
 SLOW = '''

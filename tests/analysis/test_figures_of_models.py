@@ -180,7 +180,8 @@ def test_a_single_mask_has_the_limits_of_a_cosine(subject, tmp_path, monkeypatch
     drawn = []
     monkeypatch.setattr('mmrobust.analysis.masks.save_figure',
                         lambda figure, path: drawn.append(figure))
-    mask_stability([subject], 3, HIDDEN, tmp_path, masks=1)
+    said = mask_stability([subject], 3, HIDDEN, tmp_path, masks=1)
+    assert '1 mask:' in said and '1 mask;' in drawn[0].get_suptitle()
     low, high = drawn[0].axes[0].get_xlim()
     assert high - low < 0.01 and high < 1.001
 

@@ -9,7 +9,7 @@ import pytest
 
 from mmrobust.evaluation import get_protocol
 from mmrobust.evaluation.comparison import compare
-from mmrobust.evaluation.plots import figure_of_draws, plot_results
+from mmrobust.evaluation.plots import BESIDE, figure_of_draws, plot_results
 from mmrobust.evaluation.protocols import Cell, Protocol
 from mmrobust.evaluation.results import Results
 from mmrobust.evaluation.tables import headline, results_table
@@ -91,7 +91,8 @@ def test_models_of_which_only_one_chooses_patches(tmp_path):
     for cell, value in zip(plain.cells, (80., 70., 50., 60.), strict=True):
         results.add(cell, {METRIC: value})
     axis, = figure_of_draws([results.as_dict(), results_of(tmp_path / 'b.json', 'AFAT')]).axes
-    assert [line.get_xdata()[0] for line in axis.lines if line.get_marker() == 'D'] == [1]
+    assert [line.get_xdata()[0] for line in axis.lines if line.get_marker() == 'D'
+            ] == [1 + BESIDE]  # a star at the same height stays visible
     assert [len(line.get_ydata()) for line in axis.lines if line.get_marker() == 'o'] == [3, 20]
 
 

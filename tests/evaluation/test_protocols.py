@@ -82,8 +82,9 @@ def test_options_reach_the_cells():
     (dict(name='fog', family='tiny'), "family 'tiny' of fog: choose imagenet or cifar"),
 ])
 def test_errors_name_the_mistake(args, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as mistake:
         get_protocol(**args)
+    assert mistake.value.__cause__ is None  # the sentence tells all, no log has more
 
 
 def test_every_protocol_can_be_made():

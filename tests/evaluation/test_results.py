@@ -166,6 +166,17 @@ def test_bars_say_whose_they_are(tmp_path, monkeypatch):
     plot_comparison([own, {**own, 'model': 'AFAT'}], tmp_path / 'b.png')
     texts = [text.get_text() for text in drawn[1].legends[0].get_texts()]
     assert texts == ['plain', 'AFAT'] and drawn[1].axes[0].get_title() == 'pgd'
+    assert drawn[1].axes[0].get_ylabel() == 'mIoU (%)'
+
+
+def test_values_of_zero_have_an_axis(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr('mmrobust.evaluation.plots.save_figure',
+                        lambda figure, path: drawn.append(figure))
+    own = filled(tmp_path / 'a.json', 'pgd').as_dict()
+    own['summary'] |= dict(P=0., types=dict.fromkeys(own['summary']['types'], 0.))
+    plot_comparison([own, {**own, 'model': 'AFAT'}], tmp_path / 'a.png')
+    assert [axis.get_ylim()[1] for axis in drawn[0].axes] == [1, 1]
 
 
 def test_comparison(tmp_path):

@@ -89,6 +89,15 @@ def test_benchmark_by_flag(repo, trained):
     assert any(b"protocol='fog'" in path.read_bytes() for path in folder.glob(f'*/{config.name}'))
 
 
+def test_a_training_that_never_began_leaves_the_config(repo, trained):
+    folder, _ = trained
+    config, = folder.glob('*.py')
+    before = config.read_bytes()
+    run(repo, 'tools/train.py', CONFIG, '--work-dir', folder,
+        *options(**length(3), **{'optim_wrapper.optimizer.betta': 1}), expect=1)
+    assert config.read_bytes() == before and b'betta' not in before
+
+
 def test_a_stopped_run_saves_and_resumes(repo, tmp_path):
     process = start(repo, 'tools/train.py', CONFIG, '--work-dir', tmp_path,
                     *options(**length(1000)))
@@ -134,6 +143,9 @@ def test_mixed_precision_on_the_cpu_in_two_processes(repo, tmp_path):
      "unknown benchmark 'frog': did you mean fog"),
     (['tools/analysis/ablation.py', CONFIG, 'model.diversification.tau=1', '--benchmark', 'fog',
       '--benchmark-options', 'sead=1'], "unknown option of fog 'sead': did you mean seed"),
+    (['tools/analysis/ablation.py', CONFIG, 'model.diversification.tau=1',
+      'model.backbone.tap.num_branch=2,4', '--benchmark', 'fog'],
+     "the run 'tau=1.num_branch=2-.*TokenAwareAvgPooling takes no 'num_branch'"),
 ])
 def test_mistakes_end_in_one_sentence(repo, tmp_path, arguments, message):
     output = run(repo, *arguments[:2], '--work-dir', tmp_path, *arguments[2:], expect=1) \

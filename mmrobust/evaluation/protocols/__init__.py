@@ -29,10 +29,10 @@ def get_protocol(name: str, corruptions: str | Iterable[str] | None = None,
     if name not in PROTOCOLS:
         try:
             register_types(name)
-        except ValueError as error:
+        except ValueError:
             if ',' in name:
                 raise
-            raise unknown('benchmark', name, [*PROTOCOLS, *NAMES]) from error
+            raise unknown('benchmark', name, [*PROTOCOLS, *NAMES]) from None
     protocol = PROTOCOLS[name](**options)
     if isinstance(corruptions, str):
         corruptions = [part.strip() for part in corruptions.split(',')]
