@@ -195,7 +195,7 @@ def _draw(panels: Sequence[Panel], several: bool, path: Path) -> None:
     overlaid = panels[0].query is not None
     aspect = height / width if overlaid else max(1., height / width)
     cell = 1.5 if columns < 9 else 1.1
-    figure, axes = new_figure(cell * columns + 0.4, (cell * aspect + 0.32) * len(panels) + 0.2,
+    figure, axes = new_figure(cell * columns + 1.2, (cell * aspect + 0.32) * len(panels) + 0.2,
                               len(panels), columns)
     limits: dict[tuple, float] = {}
     for panel in panels:
@@ -209,7 +209,9 @@ def _draw(panels: Sequence[Panel], several: bool, path: Path) -> None:
         label = [panel.model, str(panel.condition).replace(', ', '\n')]
         if several:
             label.insert(0, panel.title)
-        line[0].set_ylabel('\n'.join(label), fontsize=SIZES['tick'])
+        # upright, as a row may be lower than its label is long
+        line[0].set_ylabel('\n'.join(label), fontsize=SIZES['tick'], rotation=0, ha='right',
+                           va='center')
         for i, (axis, view, values, cosine) in enumerate(zip(
                 line[1:], panel.views, panel.maps, panel.similarity, strict=False)):
             top = limits[panel.model, panel.image, panel.query, view] or 1.

@@ -121,12 +121,13 @@ def plot_comparison(models: Sequence[Mapping[str, Any]], path: str | Path) -> No
         width = 0.8 / len(members)
         for i, model in enumerate(members):
             place = next(place for place, other in enumerate(models) if other is model)
+            colour = COLOURS[place % len(COLOURS)]
             known = [(x, value(model, name), base and value(base, name))
                      for x, name in enumerate(names)]
             known = [(x, v - (b or 0)) for x, v, b in known
                      if v is not None and (base is None or b is not None)]
             axis.bar([x + (i + 0.5) * width - 0.4 for x, _ in known], [v for _, v in known],
-                     width, color=COLOURS[place % len(COLOURS)],
+                     width, color=colour, edgecolor=colour, linewidth=0.6,  # 0 is seen as a line
                      label=model['model'] + ' (other conditions)' * bool(
                          model.get('other_conditions')))
         axis.tick_params(labelsize=8)
