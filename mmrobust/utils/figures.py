@@ -18,8 +18,10 @@ MARKERS = 'osD^vPX'
 GREY = '#666666'
 SEQUENTIAL = 'viridis'  # for maps of one quantity; even in brightness
 METRICS = {'top1': 'top-1 accuracy (%)', 'top5': 'top-5 accuracy (%)', 'mIoU': 'mIoU (%)',
+           'top1_of_200': 'top-1 accuracy of 200 classes (%)',
            'mAcc': 'mean accuracy of classes (%)', 'aAcc': 'accuracy of pixels (%)',
-           'flip/rate': "flip rate (% of the baseline's)", 'flip/probability': 'flip probability'}
+           'flip/probability': 'flip probability (%)',
+           'flip/rate': "flip rate (% of the baseline's)"}
 SIZES = dict(title=9, label=8, tick=7, legend=7)
 
 

@@ -179,6 +179,19 @@ def test_values_of_zero_have_an_axis(tmp_path, monkeypatch):
     assert [axis.get_ylim()[1] for axis in drawn[0].axes] == [1, 1]
 
 
+def test_names_below_bars_can_be_read(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr('mmrobust.evaluation.plots.save_figure',
+                        lambda figure, path: drawn.append(figure))
+    own = filled(tmp_path / 'a.json', 'pgd').as_dict()
+    types = {'ImageNet-C mCE': 50., 'imagenet-r: accuracy/top1': 40.}
+    own['summary'] |= dict(label='', types=types)
+    plot_comparison([own], tmp_path / 'a.png')
+    axis, = drawn[0].axes
+    assert [text.get_text() for text in axis.get_xticklabels()] == [
+        'clean', 'ImageNet-C mCE \u2193', 'imagenet-r: top-1\naccuracy (%)']
+
+
 def test_comparison(tmp_path):
     paths = [tmp_path / name / 'results.json' for name in ('one', 'two', 'three')]
     filled(paths[0])
