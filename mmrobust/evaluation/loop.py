@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from mmrobust.datasets.completeness import missing_data
 from mmrobust.datasets.labels import check_batch, ignored_labels
 from mmrobust.datasets.pipeline import leaves
-from mmrobust.datasets.subset import check_size
+from mmrobust.datasets.subset import check_samples
 from mmrobust.utils.files import write_table
 from mmrobust.utils.lock import locked
 
@@ -65,9 +65,9 @@ class CorruptionTestLoop(TestLoop):
             ``<name>_<severity>.pkl``. A finished cell without that file runs again.
         measures (bool): Also keep per-class results, calibration and failure detection of every
             cell, see :class:`RobustnessMeasures`. Defaults to True.
-        subset (int, optional): Test on so many images only, the same ones in every cell, chosen
-            by their names (see :class:`NamedSubset`).
-        subset_seed (int): Chooses other ones.
+        subset (int | str, optional): Test on so many images, the same ones in every cell, drawn
+            by their names, or on those that a text file names (see :class:`NamedSubset`).
+        subset_seed (int): Draws other ones.
         fp16 (bool): Test under autocast.
         **options: Options of the protocol, such as ``corrupted_root``, ``seed``, ``data_root``.
 
@@ -94,7 +94,7 @@ class CorruptionTestLoop(TestLoop):
                  show_interval: int = 1,
                  predictions: str | None = None,
                  measures: bool = True,
-                 subset: int | None = None,
+                 subset: int | str | None = None,
                  subset_seed: int = 0,
                  fp16: bool = False,
                  **options: Any) -> None:
@@ -104,7 +104,7 @@ class CorruptionTestLoop(TestLoop):
         self._model_name = model_name
         self._metric = metric
         if subset is not None:
-            check_size(subset)
+            check_samples(subset)
             if not isinstance(dataloader, dict):
                 raise ValueError(f'subset={subset} needs the test_dataloader as a dict: give '
                                  'fewer samples instead, such as torch.utils.data.Subset')
@@ -280,9 +280,9 @@ class CorruptionTestLoop(TestLoop):
         """Config of a cell's data set, or of the config's own, cut to the subset."""
         own = self._given[0]['dataset']
         config = own if cell is None or cell.dataset is None else _replace_dataset(own, cell)
-        size, seed = self._subset
-        return config if size is None else dict(
-            type='NamedSubset', dataset=config, size=size, seed=seed)
+        samples, seed = self._subset
+        return config if samples is None else dict(
+            type='NamedSubset', dataset=config, samples=samples, seed=seed)
 
     def _check_datasets(self) -> None:
         """Let the data sets of all cells say what is missing, without reading them."""

@@ -112,7 +112,7 @@ def test_a_benchmark_with_intervals(benchmark, tmp_path, capsys):
     assert [row.split(',')[1] for row in rows[1:]] == ['P', 'mPC of a part', 'fog']
 
 
-def test_subset_is_the_same_wherever_the_data_lies():
+def test_subset_is_the_same_wherever_the_data_lies(tmp_path):
     def dataset(names, root):
         class Data(list):
             metainfo = dict(classes=['a'])
@@ -136,9 +136,25 @@ def test_subset_is_the_same_wherever_the_data_lies():
     assert {NamedSubset(dataset(names, '/a'), 12)[i] for i in range(12)} > set(own)
     with pytest.raises(ValueError, match='subset=41 of 40 samples of Data: ask for fewer'):
         NamedSubset(dataset(names, '/a'), 41)
-    for size in (0, -1, 2.5, True, 'all'):
+    for size in (0, -1, 2.5, True):
         with pytest.raises(ValueError, match=f'subset={size}: give a whole number'):
             NamedSubset(dataset(names, '/a'), size)
+    listed = tmp_path / 'names.txt'
+    listed.write_text('2/5.png\n0/3.JPEG\n\nother/folder/11.png\n7\n0/3.png\n')
+    for root in ('/a', '/b'):
+        chosen = NamedSubset(dataset(names, root), str(listed))
+        assert [chosen[i] for i in range(len(chosen))] == ['0/3.png', '2/5.png', '1/7.png',
+                                                           '2/11.png']
+    twins = [*names, 'more/7.jpg']
+    listed.write_text('1/7')
+    assert len(NamedSubset(dataset(twins, '/a'), str(listed))) == 1
+    for content, message in (('', 'names no sample'), ('9\n40.png', '40.png is the name of no sam'),
+                             ('7.png', '7.png is the name of 2 samples of Data: give paths')):
+        listed.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            NamedSubset(dataset(twins, '/a'), str(listed))
+    with pytest.raises(ValueError, match='subset=all: give a number of samples, or a text file'):
+        NamedSubset(dataset(names, '/a'), 'all')
 
 
 def test_benchmark_on_a_subset(benchmark, segmenter):
