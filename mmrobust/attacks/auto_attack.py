@@ -17,7 +17,6 @@ from .square import square_attack
 from .victim import Victim, check_number, input_gradient, without_checkpointing
 
 ATTACKS = ('apgd-ce', 'apgd-t', 'fab-t', 'square')
-WITHOUT_L2 = ('square',)
 TARGETS = 9
 
 
@@ -71,8 +70,7 @@ class AutoAttack:
         norm (str): ``'linf'`` or ``'l2'``. Defaults to ``'linf'``.
         attacks (Sequence[str], optional): Of ``'apgd-ce'`` (cross-entropy), ``'apgd-t'`` (towards
             each of the nine most likely other classes), ``'fab-t'`` (nearest boundaries of the
-            same, needs ``torchattacks``) and ``'square'`` (without gradients, L-infinity only).
-            Defaults to all that the norm allows.
+            same, needs ``torchattacks``) and ``'square'`` (without gradients). Defaults to all.
         steps (int): Of the first three, for each class. Defaults to 100.
         queries (int): Of Square. Defaults to 5,000.
         restarts (int): Random starts of APGD. Defaults to 1.
@@ -97,17 +95,15 @@ class AutoAttack:
             check_number(name, value, 'AutoAttack has steps=100, queries=5000 and restarts=1',
                          whole=True)
         if attacks is None:
-            attacks = [name for name in ATTACKS if norm == 'linf' or name not in WITHOUT_L2]
+            attacks = ATTACKS
         attacks = [attacks] if isinstance(attacks, str) else list(attacks)
         if not attacks or (unknown := set(attacks) - set(ATTACKS)):
             raise ValueError(f'attacks={",".join(sorted(unknown)) if attacks else "[]"}: choose of '
                              f'{", ".join(ATTACKS)}')
-        if norm == 'l2' and (bad := set(attacks) & set(WITHOUT_L2)):
-            raise ValueError(f'{", ".join(bad)} is here for the L-infinity norm only: leave it out')
         if 'fab-t' in attacks and find_spec('torchattacks') is None:
             raise ModuleNotFoundError(
                 "fab-t needs the package torchattacks: pip install --no-deps torchattacks requests,"
-                " or leave it out with attacks=apgd-ce,apgd-t" + ',square' * (norm == 'linf'))
+                " or leave it out with attacks=apgd-ce,apgd-t,square")
         self.radius = radius
         self.norm = norm
         self.attacks = attacks
@@ -166,7 +162,8 @@ class AutoAttack:
                 own = logits.gather(1, labels[:, None])[:, 0]
                 return own - logits.scatter(1, labels[:, None], -torch.inf).amax(1)
 
-            return square_attack(images, margins, radius=self.radius, queries=self.queries,
+            return square_attack(images, margins, radius=self.radius, norm=self.norm,
+                                 queries=self.queries,
                                  generators=[streams[i] for i in index.tolist()])[0]
         if name == 'fab-t':
             return self._fab(classify, images, labels)

@@ -89,12 +89,15 @@ PIXEL_LOSSES: dict[str, Callable[[Pixels, float], Tensor]] = dict(
 """Name to a function of pixels and of how much of the steps is done (0 to 1)."""
 
 
+def image_counts(pixels: Pixels) -> Tensor:
+    """(3, classes) labelled pixels of one image: hit, predicted and labelled of each class."""
+    return torch.stack([torch.bincount(of, minlength=len(pixels.scores)) for of in (
+        pixels.labels[pixels.right], pixels.predicted[pixels.known], pixels.labels[pixels.known])])
+
+
 def image_iou(pixels: Pixels) -> Tensor:
     """Mean IoU (0 to 1) of one image over the classes that occur or are predicted in it."""
-    def count(of: Tensor) -> Tensor:
-        return torch.bincount(of, minlength=len(pixels.scores)).double()
-
-    hits = count(pixels.labels[pixels.right])
-    union = count(pixels.labels[pixels.known]) + count(pixels.predicted[pixels.known]) - hits
+    hits, predicted, labelled = image_counts(pixels).double()
+    union = predicted + labelled - hits
     there = union > 0
     return (hits[there] / union[there]).sum() / there.sum().clamp(min=1)

@@ -5,6 +5,7 @@ Segmentation Models", ECCV 2024 (SEA).
 """
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from mmengine.registry import TASK_UTILS
 from torch import nn
@@ -21,8 +22,8 @@ SEA_LOSSES = ('mask_ce_bal', 'mask_ce', 'js')
 class SegmentationEnsemble:
     """APGD on several losses of a segmenter; each image keeps what its IoU fared worst with.
 
-    The clean image is among what it chooses from. SEA itself chooses with an eye on the mIoU of
-    all images, which may come out lower by a little.
+    The clean image is among what it chooses from. SEA itself chooses with the mIoU of all images
+    in view: :meth:`summary` says what that is.
 
     Args:
         radius (float): Of the ball, for images of [0, 1]. Defaults to 8/255.
@@ -37,6 +38,8 @@ class SegmentationEnsemble:
         records (list[dict]): Of each image so far, its IoU in per cent before, after each loss and
             after all of them.
         unmoved (list[bool]): Of each image so far, whether all its gradients were exactly zero.
+        counts (list[np.ndarray]): Of each image so far, (choices, 3, classes) pixels: clean, and
+            the worst that each loss found.
 
     Raises:
         ValueError: On a setting that is not positive, or unknown.
@@ -63,6 +66,7 @@ class SegmentationEnsemble:
         self.seed = seed
         self.records: list[dict[str, float]] = []
         self.unmoved: list[bool] = []
+        self.counts: list[np.ndarray] = []
 
     def __call__(self, model: nn.Module, data: dict) -> dict:
         """The batch with adversarial images."""
@@ -70,8 +74,9 @@ class SegmentationEnsemble:
         worst, scores = victim.images, victim.scores(victim.images)
         columns = dict(IoU_before=scores)
         attack = shrinking_pgd if self.shrink else auto_pgd
+        counts = [victim.counts(victim.images)]
         for loss in self.losses:
-            lowest = torch.full_like(scores, torch.inf)
+            own, lowest = victim.images, torch.full_like(scores, torch.inf)
             for restart in range(self.restarts):
                 offset = start_offset(victim.uniform(f'{loss}, start {restart}', self.seed),
                                       self.radius, self.norm)
@@ -82,10 +87,52 @@ class SegmentationEnsemble:
                 lower = found.worst_scores < scores
                 worst = where(lower, found.worst_images, worst)
                 scores = torch.minimum(scores, found.worst_scores)
+                own = where(found.worst_scores < lowest, found.worst_images, own)
                 lowest = torch.minimum(lowest, found.worst_scores)
             columns[f'IoU_after_{loss}'] = lowest
+            counts.append(victim.counts(own))
         columns['IoU_after'] = scores
         values = (100 * torch.stack(list(columns.values()), 1)).tolist()
         self.records = [*self.records, *(dict(zip(columns, row, strict=True)) for row in values)]
         self.unmoved = [*self.unmoved, *(~victim.moved).tolist()]
+        self.counts = [*self.counts, *torch.stack(counts, 1).cpu().numpy()]
         return victim.batch(worst)
+
+    def summary(self, counts: Sequence[np.ndarray]) -> dict[str, float]:
+        """mIoU in per cent of each loss by itself, and where all images are chosen together.
+
+        Args:
+            counts (Sequence[np.ndarray]): See the attribute.
+        """
+        counts = np.stack(counts).astype(np.float64)  # (images, choices, 3, classes)
+        single = {loss: _miou(counts[:, i].sum(0)) for i, loss in enumerate(self.losses, 1)}
+        found = {f'mIoU_after_{loss}': value.item() for loss, value in single.items()}
+        return {**found, 'mIoU_greedy': _greedy(counts)}
+
+
+def _miou(totals: np.ndarray) -> np.ndarray:
+    """mIoU in per cent of pixels (..., 3, classes)."""
+    hits, predicted, labelled = np.moveaxis(totals, -2, 0)
+    union = predicted + labelled - hits
+    there = union > 0
+    iou = np.divide(hits, union, out=np.zeros_like(hits), where=there)
+    return 100 * iou.sum(-1) / there.sum(-1).clip(1)
+
+
+def _greedy(counts: np.ndarray) -> float:
+    """The lowest mIoU that changing the choice of one image after another comes to.
+
+    It starts from the best of: the same choice for all images, and each image's own worst.
+    """
+    images, choices = np.arange(len(counts)), counts.shape[1]
+    starts = [np.full(len(counts), choice) for choice in range(choices)]
+    starts.append(_miou(counts).argmin(1))
+    chosen = min(starts, key=lambda start: _miou(counts[images, start].sum(0)))
+    totals, value = counts[images, chosen].sum(0), np.inf
+    while (now := _miou(totals).item()) < value:
+        value = now
+        for image, own in enumerate(counts):
+            others = totals - own[chosen[image]] + own
+            chosen[image] = _miou(others).argmin()
+            totals = others[chosen[image]]
+    return value

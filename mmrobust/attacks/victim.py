@@ -13,7 +13,7 @@ from mmrobust.corruptions.seeding import image_seed
 from mmrobust.models.image_range import normalisation, swaps_channels
 
 from .losses import losses_of, pixels_of
-from .pixels import PIXEL_LOSSES, image_iou
+from .pixels import PIXEL_LOSSES, image_counts, image_iou
 
 
 class Victim:
@@ -114,6 +114,13 @@ class Victim:
             losses = torch.stack([PIXEL_LOSSES[loss](pixels, progress) for pixels in found])
             gradient = self.watch(input_gradient(losses.sum(), images))
         return losses.detach(), gradient, torch.stack([image_iou(pixels) for pixels in found])
+
+    @torch.no_grad()
+    def counts(self, images: Tensor) -> Tensor:
+        """Pixels (B, 3, classes) of a segmenter's images, see :func:`.pixels.image_counts`."""
+        data = self.model.data_preprocessor(self.batch(images), False)
+        return torch.stack([image_counts(pixels) for pixels in pixels_of(
+            self.model, data['inputs'], data['data_samples'])])
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:

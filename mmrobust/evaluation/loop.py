@@ -193,10 +193,13 @@ class CorruptionTestLoop(TestLoop):
         return {UNMOVED: count} if count else {}
 
     def _recorded(self) -> dict[str, float]:
-        """Means over the images of what an attack noted of them."""
+        """Means over the images of what an attack noted of them, and its own summary."""
         noted = [own for own in self._of_attack('records', None) if own]
-        return {f'attack/{name}': fmean(own[name] for own in noted) for name in (
-            noted[0] if noted else ())}
+        found = {name: fmean(own[name] for own in noted) for name in (noted[0] if noted else ())}
+        counts = [own for own in self._of_attack('counts', None) if own is not None]
+        if counts:
+            found |= self._attack.summary(counts)
+        return {f'attack/{name}': value for name, value in found.items()}
 
     def _predictions_of(self, cell: Cell) -> Path:
         name = cell.name.replace('/', '_') + (f'_{cell.severity}' if cell.severity else '')

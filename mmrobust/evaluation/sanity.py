@@ -12,6 +12,7 @@ from .protocols import CLEAN
 
 # points of the metric (per cent) that are more than chance
 MARGIN = 1.
+MEMBER = 'attack/mIoU_after_'
 GREY = ('radius', 'step_size')
 
 
@@ -24,7 +25,18 @@ def budgets(results: Mapping[str, Any]) -> list[str]:
                         if key not in ('type', 'seed') and value is not None]
             sentences.setdefault(cell['name'], f'{cell["name"]}: {attack["type"]}, '
                                                f'{", ".join(settings)}')
-    return list(sentences.values())
+    return [*sentences.values(), *_choices(results)]
+
+
+def _choices(results: Mapping[str, Any]) -> Iterator[str]:
+    """What an ensemble comes to with all images in view, beside its members."""
+    for cell in results['cells']:
+        noted = cell.get('measures', {})
+        if (value := noted.get('attack/mIoU_greedy')) is not None:
+            members = ', '.join(f'{name.removeprefix(MEMBER)} {own:.2f}'
+                                for name, own in noted.items() if name.startswith(MEMBER))
+            yield (f'{cell["name"]}: mIoU {value:.2f} where the images are chosen with that of all '
+                   f"in view, as SEA's authors do; {members} alone")
 
 
 def _readable(key: str, value: Any) -> str:

@@ -18,7 +18,7 @@ from mmrobust.attacks.norms import lengths, project, start_offset
 from mmrobust.attacks.pgd import PGD
 from mmrobust.attacks.pixels import PIXEL_LOSSES, Pixels, image_iou
 from mmrobust.attacks.sea import SegmentationEnsemble
-from mmrobust.attacks.square import square_attack, square_side
+from mmrobust.attacks.square import Bumps, bump, square_attack, square_side
 from mmrobust.attacks.victim import Victim
 
 
@@ -268,7 +268,8 @@ def test_fab_is_run_within_the_ball():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_square_needs_no_gradient():
+@pytest.mark.parametrize('norm', ['linf', 'l2'])
+def test_square_needs_no_gradient(norm):
     # the schedule of the paper at 224 x 224: 80 % of the pixels, halved at the listed queries
     assert [square_side(query, 10_000, 224, 224) for query in (1, 11, 51, 201, 8001)] == [
         200, 142, 100, 71, 9]
@@ -282,14 +283,39 @@ def test_square_needs_no_gradient():
         own = logits.gather(1, labels[:, None])[:, 0]
         return own - logits.scatter(1, labels[:, None], -torch.inf).amax(1)
 
+    radius = 16 / 255 if norm == 'linf' else 2.4
+
     def run(queries):
-        return square_attack(victim.images, margins, radius=16 / 255, queries=queries,
+        return square_attack(victim.images, margins, radius=radius, queries=queries, norm=norm,
                              generators=victim.generators('square', 0))
 
     images, lowest = run(200)
     assert (run(5)[1] >= lowest - 1e-6).all() and (lowest < 0).any()
-    assert (images - victim.images).abs().max() <= 16 / 255 + 1e-6
+    offset = images - victim.images
+    assert (offset.abs().max() if norm == 'linf' else lengths(offset).max()) <= radius + 1e-5
     torch.testing.assert_close(margins(images).detach(), lowest)
+
+
+def test_bumps_of_square_are_the_papers():
+    """Entry by entry, and every proposal on the sphere where nothing leaves the range."""
+    for side in (1, 2, 3, 6, 7):
+        expected = torch.zeros(side, side)
+        for first, height, sign in ((0, side // 2, 1), (side // 2, side - side // 2, -1)):
+            for ring in range(max(height, side) // 2 + 1):
+                for y in range(height):
+                    for x in range(side):
+                        if max(abs(y - height // 2), abs(x - side // 2)) <= ring:
+                            expected[first + y, x] += sign / (ring + 1) ** 2
+        torch.testing.assert_close(bump(side), expected / expected.norm())
+    search = Bumps(torch.full((2, 3, 17, 23), .5), .4)
+    generator = torch.Generator().manual_seed(0)
+    current = search.start(torch.rand(2, *search.first, generator=generator))
+    for side in (16, 5, 2):
+        torch.testing.assert_close(lengths(current - .5), torch.full((2, 1, 1, 1), .4))
+        proposed = search.propose(current, torch.rand(2, search.draws, generator=generator), side)
+        changed = (proposed != current).any(1).flatten(1).sum(1)
+        assert (0 < changed).all()
+        current = proposed
 
 
 def test_targeted_loss_is_the_papers():
@@ -312,11 +338,34 @@ def test_ensemble_on_a_segmentor(norm):
     assert record['IoU_after'] == pytest.approx(100 * after)
     assert record['IoU_after'] == min(value for name, value in record.items())
     assert record['IoU_after'] < record['IoU_before']  # the model is not trained
+    together = attack.summary(attack.counts)
+    assert together['mIoU_greedy'] == pytest.approx(record['IoU_after'])  # of one image
     result = model.test_step(attacked)[0]
     labels = data['data_samples'][0].gt_sem_seg.data
     pixels = Pixels(torch.zeros(4, labels.numel()), torch.zeros(labels.numel()),
                     result.pred_sem_seg.data.flatten(), labels.flatten(), labels.flatten() != 255)
     assert image_iou(pixels).item() == pytest.approx(after)
+
+
+def test_choice_with_all_images_in_view():
+    """Near the best of all choices, never above one attack for all."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        labelled = rng.integers(1, 60, (4, 1, 3)) * rng.integers(0, 2, (4, 1, 3))
+        predicted = rng.integers(0, 60, (4, 3, 3))
+        counts = np.stack([np.minimum(labelled, predicted) * rng.random((4, 3, 3)), predicted,
+                           np.broadcast_to(labelled, (4, 3, 3))], 2)
+        found = SegmentationEnsemble(losses=['ce', 'js']).summary(counts)
+
+        def value(choice, counts=counts):
+            hits, predicted, labelled = counts[np.arange(4), choice].sum(0)
+            with np.errstate(invalid='ignore'):
+                return 100 * np.nanmean(hits / (predicted + labelled - hits))
+
+        best = min(map(value, np.ndindex(3, 3, 3, 3)))
+        assert best - 1e-9 <= found['mIoU_greedy'] <= min(value([i] * 4) for i in range(3)) + 1e-9
+        assert found['mIoU_greedy'] <= best + 3
+        assert found['mIoU_after_ce'] == pytest.approx(value([1] * 4))
 
 
 def test_restarts_keep_the_worst():
@@ -343,7 +392,6 @@ def test_restarts_keep_the_worst():
     (AutoAttack, dict(queries=0), 'queries=0 must be above 0'),
     (AutoAttack, dict(restarts=.5), 'restarts=0.5 must be a whole number'),
     (AutoAttack, dict(attacks=['fab']), 'attacks=fab: choose of apgd-ce, apgd-t, fab-t, square'),
-    (AutoAttack, dict(attacks=['square'], norm='l2'), 'square is here for the L-infinity norm'),
     (PGD, dict(loss='dice'), "loss='dice': choose ce, segpgd"),
     (PGD, dict(restarts=2, random_start=False), 'restarts=2 without random_start')])
 def test_bad_settings(attack, settings, message):

@@ -137,7 +137,7 @@ def autoattack(name: str, radii: float | Sequence[float] = (8,), norm: str = 'li
             :class:`mmrobust.attacks.auto_attack.AutoAttack`.
     """
     if attacks is None:  # by name, so that the results say what ran
-        attacks = ['apgd-ce', 'apgd-t', 'fab-t', *(['square'] if norm == 'linf' else [])]
+        attacks = ['apgd-ce', 'apgd-t', 'fab-t', 'square']
     return _protocol(name, [Cell(f'autoattack_{cell}', attack=dict(
         type='AutoAttack', norm=norm, radius=radius, attacks=attacks, steps=steps,
         queries=queries, restarts=restarts, seed=seed))
