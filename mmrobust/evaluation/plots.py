@@ -134,10 +134,13 @@ def plot_comparison(models: Sequence[Mapping[str, Any]], path: str | Path) -> No
                      for x, name in enumerate(names)]
             known = [(x, v - (b or 0)) for x, v, b in known
                      if v is not None and (base is None or b is not None)]
-            axis.bar([x + (i + 0.5) * width - 0.4 for x, _ in known], [v for _, v in known],
-                     width, color=colour, edgecolor=colour, linewidth=0.6,  # 0 is seen as a line
+            places = [x + (i + 0.5) * width - 0.4 for x, _ in known]
+            axis.bar(places, [v for _, v in known], width, color=colour,
                      label=model['model'] + ' (other conditions)' * bool(
                          model.get('other_conditions')))
+            for at, (_, v) in zip(places, known, strict=True):
+                if v == 0:  # unlike what is missing
+                    axis.text(at, 0, '0', ha='center', va='bottom', fontsize=6.5, color=colour)
         axis.tick_params(labelsize=8)
         _show_zero(np.array(axis))
 

@@ -177,6 +177,7 @@ def test_values_of_zero_have_an_axis(tmp_path, monkeypatch):
     own['summary'] |= dict(P=0., types=dict.fromkeys(own['summary']['types'], 0.))
     plot_comparison([own, {**own, 'model': 'AFAT'}], tmp_path / 'a.png')
     assert [axis.get_ylim()[1] for axis in drawn[0].axes] == [1, 1]
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == ['0'] * 8
 
 
 def test_names_below_bars_can_be_read(tmp_path, monkeypatch):
