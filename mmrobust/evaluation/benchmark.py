@@ -10,7 +10,7 @@ from .protocols import get_protocol
 
 # arguments of CorruptionTestLoop that are none of the protocol's
 LOOP_OPTIONS = ('model_name', 'metric', 'out_dir', 'show_dir', 'show_interval',
-                'predictions', 'measures', 'subset', 'subset_seed', 'fp16')
+                'predictions', 'measures', 'image_cache', 'subset', 'subset_seed', 'fp16')
 
 
 def apply_benchmark(cfg: Config, name: str, corruptions: str | Iterable[str] | None = None,

@@ -1,6 +1,8 @@
 """The test loop that runs a robustness benchmark."""
 import copy
+import math
 import os.path as osp
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import zip_longest
@@ -16,6 +18,7 @@ from mmengine.runner import Runner, TestLoop
 from torch.utils.data import DataLoader
 
 from mmrobust.datasets.completeness import missing_data
+from mmrobust.datasets.decoded_images import room
 from mmrobust.datasets.labels import check_batch, ignored_labels
 from mmrobust.datasets.pipeline import leaves
 from mmrobust.datasets.subset import check_samples
@@ -65,6 +68,8 @@ class CorruptionTestLoop(TestLoop):
             ``<name>_<severity>.pkl``. A finished cell without that file runs again.
         measures (bool): Also keep per-class results, calibration and failure detection of every
             cell, see :class:`RobustnessMeasures`. Defaults to True.
+        image_cache (float): GiB of the folder of temporary files, at most half of what is free,
+            in which decoded images are kept from cell to cell; 0 decodes them in every cell.
         subset (int | str, optional): Test on so many images, the same ones in every cell, drawn
             by their names, or on those that a text file names (see :class:`NamedSubset`).
         subset_seed (int): Draws other ones.
@@ -94,6 +99,7 @@ class CorruptionTestLoop(TestLoop):
                  show_interval: int = 1,
                  predictions: str | None = None,
                  measures: bool = True,
+                 image_cache: float = 8.,
                  subset: int | str | None = None,
                  subset_seed: int = 0,
                  fp16: bool = False,
@@ -109,6 +115,10 @@ class CorruptionTestLoop(TestLoop):
                 raise ValueError(f'subset={subset} needs the test_dataloader as a dict: give '
                                  'fewer samples instead, such as torch.utils.data.Subset')
         self._subset = subset, subset_seed
+        if not isinstance(image_cache, (int, float)) or not 0 <= image_cache < math.inf:
+            raise ValueError(f'image_cache={image_cache}: give the GiB that decoded images may '
+                             'take, such as 8, or 0 to decode them in every cell')
+        self._room = image_cache * 2 ** 30
         self._given = dataloader, evaluator
         pictures = PredictionPictures(show_dir or '', show_interval)  # which looks at the interval
         self._pictures = pictures if show_dir else None
@@ -117,7 +127,7 @@ class CorruptionTestLoop(TestLoop):
         self._predictions = predictions
         self._measures = measures
         self._attack = None
-        self._said_lacking = False
+        self._said_lacking = self._said_full = False
         self._attacks = {cell.key: TASK_UTILS.build(cell.attack)
                          for cell in self.protocol.selected if cell.attack is not None}
         if is_main_process():
@@ -174,6 +184,7 @@ class CorruptionTestLoop(TestLoop):
                 results.write()
             if metrics:
                 results.check_metric()  # the cell is kept, whatever its metric is called
+            self._tell_full()
             value = results.cells[cell.key].get(results.metric) if metrics else None
             self._progress.leave('' if value is None else f'{results.metric} {number(value)}')
         return self._report(results)
@@ -277,7 +288,17 @@ class CorruptionTestLoop(TestLoop):
 
     def _note_built(self, cell: Cell) -> None:
         self._built = _needs(cell)
-        self._switch = PipelineSwitch(self.dataloader.dataset)
+        cells = sum(_needs(other) == self._built for other in self.protocol.selected)
+        self._switch = PipelineSwitch(
+            self.dataloader.dataset, min(self._room, room()) if cells > 1 else 0.)
+
+    def _tell_full(self) -> None:
+        if not self._said_full and self._switch.full:
+            self._said_full = True
+            self.runner.logger.info(
+                'not all decoded images fit into the temporary files that may be written '
+                f'({self._switch.room / 2 ** 30:.2g} GiB of {tempfile.gettempdir()}): the others '
+                'are decoded in every cell; image_cache and TMPDIR give more room')
 
     def _dataset_of(self, cell: Cell | None) -> dict:
         """Config of a cell's data set, or of the config's own, cut to the subset."""

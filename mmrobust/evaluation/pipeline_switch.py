@@ -8,6 +8,7 @@ import numpy as np
 from mmcv.transforms import TRANSFORMS, Resize
 from mmengine.dataset import Compose
 
+from mmrobust.datasets.decoded_images import DecodedImages
 from mmrobust.datasets.delivery import Delivery, delivery
 from mmrobust.datasets.pipeline import (
     edit_loading,
@@ -95,10 +96,13 @@ class PipelineSwitch:
 
     Args:
         dataset: A built data set, wrapped or not.
+        room (float): Bytes for decoded images that are kept from cell to cell. Defaults to 0.
     """
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, room: float = 0.) -> None:
         name_files(dataset)
+        self.room = room
+        self._decoded: dict[int, DecodedImages] = {}
         self._leaves = [(leaf, list(leaf.pipeline.transforms)) for leaf in leaf_datasets(dataset)]
         self._known: dict[tuple, Any] = {}
 
@@ -123,7 +127,8 @@ class PipelineSwitch:
             resized = [Resize(scale=own[::-1], interpolation=_interpolation(own))]
 
         def edit(loading: Any) -> list:
-            return [ReadImage(loading, root, cell.folder, cell.size), *inserted,
+            return [ReadImage(loading, root, cell.folder, cell.size,
+                              self._keeper(leaf, loading)), *inserted,
                     *self._corruption(cell, leaf, loading), *resized]
 
         if (edited := edit_loading(transforms, leaf, edit)) is not None:
@@ -137,6 +142,19 @@ class PipelineSwitch:
             raise ValueError(f'nothing in the test pipeline of {type(leaf).__name__} loads an '
                              f'image that could be corrupted: begin it with LoadImageFromFile.')
         return inserted + self._corruption(cell, leaf, None) + resized + transforms
+
+    def _keeper(self, leaf: Any, loading: Any) -> DecodedImages | None:
+        """What keeps the decoded images of a data set."""
+        if not self.room or not DecodedImages.suits(loading):
+            return None
+        if id(leaf) not in self._decoded:
+            self._decoded[id(leaf)] = DecodedImages(len(leaf), self.room / len(self._leaves))
+        return self._decoded[id(leaf)]
+
+    @property
+    def full(self) -> bool:
+        """Whether some decoded image found no room."""
+        return any(kept.full for kept in self._decoded.values())
 
     def _corruption(self, cell: Cell, leaf: Any, loading: Any) -> list:
         """The corruption of a cell, for images as the data set delivers them."""

@@ -127,6 +127,28 @@ def test_persistent_workers_see_every_cell(benchmark, segmenter):
     assert len(set(cells(own, 'aAcc').values())) == 3
 
 
+@pytest.mark.parametrize('workers', [0, 2])
+def test_images_are_decoded_once_and_the_results_are_the_same(
+        benchmark, segmenter, monkeypatch, caplog, workers):
+    def run(image_cache, out):
+        cfg = Config.fromfile(segmenter)
+        cfg.test_dataloader.num_workers = workers
+        return benchmark('cityscapes-c', corruptions='fog', severities=[1, 2], cfg=cfg,
+                         image_cache=image_cache, out_dir=out)[1]['cells']
+
+    loaded = []
+    monkeypatch.setattr('mmrobust.datasets.images.check_whole',
+                        lambda path, kind: loaded.append(path))
+    kept = run(8, 'kept')
+    images = [path for path in loaded if 'leftImg8bit' in path]
+    assert workers or len(images) - len(set(images)) <= 4  # how the data set delivers is looked at
+    for cache in 0, 1e-9:
+        assert [(cell['name'], cell['metrics'], cell['measures']) for cell in run(cache, str(cache))
+                ] == [(cell['name'], cell['metrics'], cell['measures']) for cell in kept]
+    with pytest.raises(ValueError, match='image_cache=-1: give the GiB'):
+        run(-1, 'wrong')
+
+
 def test_ready_made_images_equal_those_made_on_the_fly(benchmark, scenes, tmp_path):
     write_corrupted_copies(str(scenes / 'leftImg8bit/val'), str(tmp_path / 'c'), ['frost'], [1],
                            channel_order='bgr')

@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
+from mmrobust.datasets.decoded_images import DecodedImages
 from mmrobust.datasets.images import ImageDecodeError, load_named, shown
 
 from .corrupt import relative_path
@@ -46,6 +47,7 @@ class ReadImage:
         folder (str, optional): Folder that holds the same relative paths.
         size (tuple[int, int], optional): Height and width that ready-made images must have.
             Defaults to those of the original for the images in ``folder``.
+        decoded (DecodedImages, optional): Keeps the original images for the next cells.
 
     Raises:
         FileNotFoundError: If the file is not there.
@@ -54,8 +56,10 @@ class ReadImage:
     """
 
     def __init__(self, load: Callable, root: str | None = None,
-                 folder: str | None = None, size: tuple[int, int] | None = None) -> None:
+                 folder: str | None = None, size: tuple[int, int] | None = None,
+                 decoded: DecodedImages | None = None) -> None:
         self.size = size
+        self._decoded = None if folder else decoded
         self.load = load
         self.root = root
         self.folder = folder
@@ -67,7 +71,8 @@ class ReadImage:
             results['img_path'] = find_corrupted(
                 self.folder, relative_path(original, self.root))
         path = results.get('img_path')
-        loaded = load_named(self.load, results)
+        loaded = (self._decoded.load(self.load, results) if self._decoded else
+                  load_named(self.load, results))
         if loaded is None:
             raise ImageDecodeError(f'image {shown(path)} cannot be decoded: replace the file.')
         if self.folder or self.size:
