@@ -1,7 +1,8 @@
 """Everything that a GPU has to show, in stages of at most eight minutes, each stored at once.
 
 Repeated, it goes on where it was. `--report` writes docs/gpu.md from what is stored. `--dry-run`
-does the same on the CPU at toy size, to see that it works before there is a GPU.
+does the same on the CPU at toy size, to see that it works before there is a GPU. OUT holds what is
+worth bringing back, a few small files; trainings leave their checkpoints in OUT_runs beside it.
 """
 import argparse
 import json
@@ -22,6 +23,30 @@ CHANNELS = 448  # of the attention benchmark
 # matrix products of N x N x C in a forward and backward pass: the library's fused attention needs
 # 2 + 5; the statistics 1 (the sum over heads), and again 1, 3 (gradient of the queries) and 2
 PRODUCTS = {'sdpa': 7, 'flash': 7, 'ours': 14}
+
+
+INTRODUCTION = """\
+# On a GPU
+
+`make gpu` runs on one NVIDIA card all that these pages could say of it, in stages of at most eight
+minutes (`benchmarks/gpu_day.py`): the kernels' tests against float64, compute-sanitizer on them
+where it is installed, attention, pooling and training steps beside what PyTorch offers, and small
+trainings with several seeds. Every stage stores its JSON at once; started again, it goes on with
+the next. `tools/gpu_day.sh WHEELS OUT` does the same without a network: the packages come as
+wheels. Then `benchmarks/gpu_day.py --out OUT --report` writes this page. `--dry-run` tries all of
+it on the CPU in a few minutes, at toy size.
+
+Without a card Triton's interpreter runs the kernels (`tests/ops/test_triton.py`).
+"""
+NOTHING = """\
+`make gpu` has measured nothing for this page yet. What was measured on a card by hand is in
+[performance](performance.md#gpus).
+"""
+
+
+def runs(out: Path) -> Path:
+    """Where the trainings go."""
+    return out.with_name(f'{out.name}_runs')
 
 
 def commands(out: Path, dry: bool, minutes: float, jobs: int) -> dict[str, list[str]]:
@@ -50,14 +75,16 @@ def commands(out: Path, dry: bool, minutes: float, jobs: int) -> dict[str, list[
                   '--dense-limit', '1024', '--cases', *cases),
         benchmark('train_step', 'step_large', '--dtype', 'bfloat16', '--sizes',
                   *(['1x96'] if dry else ['8x1024', '1x2048']), '--cases', 'plain', 'TAP & ADL'),
-        ('evidence', [sys.executable, 'benchmarks/evidence.py', '--out', str(out / 'evidence'),
+        ('evidence', [sys.executable, 'benchmarks/evidence.py', '--out', str(runs(out)),
                       '--jobs', str(jobs), *(
                           ['--length', '2', '--seeds', '1', '--variants', 'plain', 'TAP & ADL',
                            '--attention-images', '2', '--cfg-options',
                            'train_dataloader.dataset.indices=256'] if dry else
                           ['--budget', str(minutes), '--models', 'fan_mini'])])])
     sanitizer = shutil.which('compute-sanitizer')
-    if sanitizer and not dry:
+    if sanitizer is None:
+        print('compute-sanitizer is not installed: the kernels run without it')
+    elif not dry:
         stages['sanitizer'] = [sanitizer, '--error-exitcode', '9', sys.executable, '-m', 'pytest',
                                '-q', 'tests/ops/test_cuda.py', '-p', 'no:cacheprovider', '-k',
                                'test_attention and 65x33 or test_pooling and shape0']
@@ -106,12 +133,12 @@ def execute(name: str, command: list[str], out: Path, limit: float) -> None:
         stored.write_text(json.dumps(found))
     elif name == 'sanitizer':
         stored.write_text(json.dumps(dict(exit=code)))
-    elif name == 'evidence' and (out / 'evidence').exists():
-        runs = [json.loads(path.read_text())
-                for path in sorted((out / 'evidence').glob('*/*/*/run.json'))]
-        (out / 'evidence_runs.json').write_text(json.dumps(runs, indent=1))
+    elif name == 'evidence' and runs(out).exists():
+        done = [json.loads(path.read_text())
+                for path in sorted(runs(out).glob('*/*/*/run.json'))]
+        (out / 'evidence_runs.json').write_text(json.dumps(done, indent=1))
         if code == 0:
-            stored.write_text(json.dumps(runs, indent=1))
+            stored.write_text(json.dumps(done, indent=1))
     if code:
         lines = (out / f'{name}.log').read_text(errors='replace').splitlines()[-15:]
         print('\n'.join(lines), flush=True)
@@ -132,11 +159,17 @@ def _markdown(rows: list[list[str]]) -> list[str]:
 
 
 def report(out: Path) -> str:
-    """docs/gpu.md."""
+    """docs/gpu.md: what a dry run measured does not belong there."""
+    device = _read(out, 'device') or {}
+    return f'{INTRODUCTION}\n{measured(out) if device.get("tflops") else NOTHING}'
+
+
+def measured(out: Path) -> str:
+    """What the stages that ran have stored."""
     device = _read(out, 'device')
     name, peak, copy = device['name'], device['tflops'], device['copy_tb']
     lines = [
-        '# On a GPU', '',
+        '## The card', '',
         '<!-- written by benchmarks/gpu_day.py --report from what `make gpu` measured -->', '',
         f'Everything here was measured on one **{name}** with torch {device["torch"]}, by '
         '`make gpu`. Times are the shortest of turns taken in one run.', '']
@@ -183,12 +216,12 @@ def report(out: Path) -> str:
             lines += [f'## {title}, bfloat16', '',
                       f'Whole model with its losses, forward and backward ({name}).', '',
                       *_markdown(rows)]
-    runs = _read(out, 'evidence') or _read(out, 'evidence_runs')
-    if runs:
+    trained = _read(out, 'evidence') or _read(out, 'evidence_runs')
+    if trained:
         import evidence
-        rows = [row for row in evidence.table(runs) if row]
-        lengths = sorted({r['length'] for r in runs})
-        timed = [r for r in runs if 'time' in r]
+        rows = [row for row in evidence.table(trained) if row]
+        lengths = sorted({r['length'] for r in trained})
+        timed = [r for r in trained if 'time' in r]
         speed = '' if not timed else (
             f' An iteration of 128 images took {1e3 * _median(timed, "time"):.0f} ms (median), of '
             f'which {1e3 * _median(timed, "data_time"):.0f} ms waiting for the loader, with other '
@@ -226,7 +259,7 @@ def main() -> None:
         if not args.stages or name in args.stages:
             more = 60 * args.minutes if name == 'evidence' else 0
             execute(name, command, out, STAGE_SECONDS + more)
-    print(report(out))
+    print(measured(out))
 
 
 if __name__ == '__main__':

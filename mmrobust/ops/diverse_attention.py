@@ -3,6 +3,7 @@
 Without a logit mask a GPU computes the output by the library's fused attention, as if nobody
 listened, and the statistics by kernels of their own. Everything else is computed in blocks.
 """
+import functools
 from typing import Optional
 
 import torch
@@ -181,7 +182,19 @@ def _library_attention(q: Tensor, k: Tensor, v: Tensor, scale: float
             out, lse, *_ = aten._scaled_dot_product_efficient_attention(
                 q, k, v, None, True, scale=scale)
             return out, lse[..., :q.shape[2]]  # padded
+        if choice == 3 and _cudnn_gives_sums():
+            out, lse, *_ = aten._scaled_dot_product_cudnn_attention(
+                q, k, v, None, True, scale=scale)
+            return out, lse.reshape(q.shape[:3])  # has a last dimension of 1
     return F.scaled_dot_product_attention(q, k, v, scale=scale), None
+
+
+@functools.cache
+def _cudnn_gives_sums() -> bool:
+    """Whether this torch's operator of cuDNN takes the arguments that are given above."""
+    operator = getattr(torch.ops.aten, '_scaled_dot_product_cudnn_attention', None)
+    names = [] if operator is None else [a.name for a in operator.default._schema.arguments]
+    return names[3:5] == ['attn_bias', 'compute_log_sumexp']
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, logit_mask: Tensor | None) -> None:
