@@ -30,6 +30,7 @@ COMMANDS = {
     'segmentations': 'segmentation_comparison',
     'complexity': 'complexity',
     'ablation': 'ablation',
+    'check': 'check_data',
     'label-prior': 'label_prior',
     'corrupt': 'corrupt_dataset',
     'convert': 'convert_official',

@@ -303,7 +303,7 @@ class CorruptionTestLoop(TestLoop):
     def _dataset_of(self, cell: Cell | None) -> dict:
         """Config of a cell's data set, or of the config's own, cut to the subset."""
         own = self._given[0]['dataset']
-        config = own if cell is None or cell.dataset is None else _replace_dataset(own, cell)
+        config = own if cell is None or cell.dataset is None else replace_dataset(own, cell)
         samples, seed = self._subset
         return config if samples is None else dict(
             type='NamedSubset', dataset=config, samples=samples, seed=seed)
@@ -405,7 +405,7 @@ def _needs(cell: Cell) -> tuple:
     return cell.dataset, cell.dataloader, cell.drop, cell.evaluator
 
 
-def _replace_dataset(own: dict, cell: Cell) -> dict:
+def replace_dataset(own: dict, cell: Cell) -> dict:
     """Config of the cell's data set, with the config's pipeline where it has none."""
     leaf = next(leaves(own))
     pipeline = leaf.get('pipeline', []) if isinstance(leaf, dict) else []

@@ -47,7 +47,7 @@ def test_every_tool_is_a_command_with_the_same_help(repo, monkeypatch, capsys):
         assert len(calls) == 1, tool
         named[calls[0].args[0].value] = tool
     assert set(cli.COMMANDS) - set(named) == {
-        'app', 'benchmark', 'export', 'list', 'doctor', 'completion'}
+        'app', 'benchmark', 'check', 'export', 'list', 'doctor', 'completion'}
     for command, tool in named.items():
         texts = []
         for argv, start in ((['mmrobust', command, '--help'], cli.main),
