@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
-SHIPPED = ('configs', 'tools', 'model-index.yml')
+SHIPPED = ('configs', 'tools', 'model-index.yml', 'dataset-index.yml')
 
 
 class BuildWithMim(build_py):
