@@ -123,7 +123,7 @@ class DecodedImages:
         return os.pwrite(self._file.fileno(), data, place) == len(data)
 
 
-def room() -> float:
+def free_room() -> float:
     """Bytes that temporary files may take: half of what is free."""
     try:
         return shutil.disk_usage(tempfile.gettempdir()).free / 2

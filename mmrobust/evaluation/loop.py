@@ -11,14 +11,14 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
+from mmengine.dist import all_gather_object, broadcast_object_list, get_world_size, is_main_process
 from mmengine.evaluator import DumpResults, Evaluator
 from mmengine.registry import DATASETS, LOOPS, TASK_UTILS
 from mmengine.runner import Runner, TestLoop
 from torch.utils.data import DataLoader
 
 from mmrobust.datasets.completeness import missing_data
-from mmrobust.datasets.decoded_images import room
+from mmrobust.datasets.decoded_images import free_room
 from mmrobust.datasets.labels import check_batch, ignored_labels
 from mmrobust.datasets.pipeline import leaves
 from mmrobust.datasets.subset import check_samples
@@ -289,8 +289,9 @@ class CorruptionTestLoop(TestLoop):
     def _note_built(self, cell: Cell) -> None:
         self._built = _needs(cell)
         cells = sum(_needs(other) == self._built for other in self.protocol.selected)
+        room = min(self._room, free_room())  # of all processes of this machine, or more
         self._switch = PipelineSwitch(
-            self.dataloader.dataset, min(self._room, room()) if cells > 1 else 0.)
+            self.dataloader.dataset, room / get_world_size() if cells > 1 else 0.)
 
     def _tell_full(self) -> None:
         if not self._said_full and self._switch.full:
